@@ -1,0 +1,261 @@
+"""The facts of an audit: everything the report says, as plain data with a versioned schema.
+
+A report is a verdict, one card per release that was attacked, and sections made of blocks. A new family of attacks
+brings a new section out of the blocks below; the report draws any block it is given.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from divulge import settings
+from divulge.errors import BadInputError
+from divulge.metrics.finding import Finding
+
+SCHEMA = "divulge.report/1"
+
+BANDS = ("no evidence", "weak", "moderate", "strong", "exact")
+"""The five bands of a verdict, from nothing found to records recovered exactly."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer on the first screen.
+
+    Args:
+        band: index into `BANDS`.
+        sentence: what an outsider can do, in plain words.
+        confidence: how sure that is: interval, counts, shadow models, the control.
+        advice: the one thing to do next.
+    """
+
+    band: int
+    sentence: str
+    confidence: str
+    advice: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """The strongest attack on one release, or why none ran.
+
+    Args:
+        release: `posteriors`, `representation`, `weights` or `gradients`.
+        question: what was asked, such as `Who was in the training set?`.
+        attack: name of the strongest attack; empty if none ran.
+        finding: its number, with its control inside; None if none ran.
+        worst: the value of `finding.metric` that would mean total exposure (1 for a rate or AUC).
+        needed: what the adversary needed, label to text, such as `queries: 25,000`.
+        sentence: the finding in plain words, or why nothing ran.
+    """
+
+    release: str
+    question: str
+    attack: str
+    finding: Finding | None
+    worst: float
+    needed: dict[str, str]
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    text: str
+    kind: Literal["text"] = "text"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells; numbers are right-aligned. `note` says how to read it, such as `higher is worse`."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str | float | int | None]]
+    note: str = ""
+    kind: Literal["table"] = "table"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a plot, with an optional band."""
+
+    label: str
+    x: list[float]
+    y: list[float]
+    low: list[float] = field(default_factory=list)
+    high: list[float] = field(default_factory=list)
+    role: Literal["main", "other", "control", "chance", "bound"] = "other"
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Curves on linear or log-log axes; a `bound` curve shades the region above it, which no other may enter."""
+
+    title: str
+    x_label: str
+    y_label: str
+    curves: list[Curve]
+    log: bool = False
+    note: str = ""
+    kind: Literal["plot"] = "plot"
+
+
+@dataclass(frozen=True)
+class Bars:
+    """One horizontal bar with an interval per label; `reference` draws a line, such as chance."""
+
+    title: str
+    unit: str
+    labels: list[str]
+    values: list[float]
+    low: list[float]
+    high: list[float]
+    counts: list[int]
+    reference: float | None = None
+    note: str = ""
+    kind: Literal["bars"] = "bars"
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts of several groups in shared bins; `edges` has one more entry than each list of counts."""
+
+    title: str
+    x_label: str
+    edges: list[float]
+    groups: dict[str, list[int]]
+    note: str = ""
+    kind: Literal["histogram"] = "histogram"
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture of a gallery, or a row of a table in its stead.
+
+    Args:
+        caption: what stands below it.
+        images: PNG data URIs from top to bottom, such as original, reconstruction, nearest held-out image.
+        text: shown where there is no picture.
+    """
+
+    caption: str
+    images: list[str] = field(default_factory=list)
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """A sheet of tiles; `rows` names the images of each tile from top to bottom."""
+
+    title: str
+    rows: list[str]
+    tiles: list[Tile]
+    note: str = ""
+    kind: Literal["gallery"] = "gallery"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of a trade-off: a defense under one adversary, with intervals on both axes."""
+
+    series: str
+    label: str
+    x: float
+    x_low: float
+    x_high: float
+    y: float
+    y_low: float
+    y_high: float
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Trade-off points, those of one series joined; `chosen` names the recommended series."""
+
+    title: str
+    x_label: str
+    y_label: str
+    points: list[Point]
+    chosen: str = ""
+    note: str = ""
+    kind: Literal["scatter"] = "scatter"
+
+
+Block = Text | Table | Plot | Bars | Histogram | Gallery | Scatter
+BLOCKS: dict[str, type] = {
+    "text": Text,
+    "table": Table,
+    "plot": Plot,
+    "bars": Bars,
+    "histogram": Histogram,
+    "gallery": Gallery,
+    "scatter": Scatter,
+}
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report under one heading; `answers` is the question it answers."""
+
+    title: str
+    answers: str
+    blocks: list[Block]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that a report says.
+
+    Args:
+        title: name of the model.
+        date: day of the audit, ISO 8601.
+        released: what was released, in words.
+        verdict: the answer.
+        cards: one per question asked of a release.
+        sections: the picture, who is exposed, defenses, and so on, in reading order.
+        settings: every setting, seed, version and count, label to text.
+        assumptions: what was taken for granted.
+        not_tested: what this audit does not say.
+        references: the sources of the methods.
+        command: the exact command to repeat it.
+        records: per-record risk for export: columns `record`, `class`, `score`, `member` and others, each a list.
+        schema: version of this layout.
+    """
+
+    title: str
+    date: str
+    released: str
+    verdict: Verdict
+    cards: list[Card]
+    sections: list[Section]
+    settings: dict[str, str]
+    assumptions: list[str]
+    not_tested: list[str]
+    references: list[str]
+    command: str
+    records: dict[str, list[Any]] = field(default_factory=dict)
+    schema: str = SCHEMA
+
+    def to_json(self) -> str:
+        """The content of `report.json`."""
+        return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def read(cls, path: Path) -> "Facts":
+        """Read a `report.json`.
+
+        Raises:
+            BadInputError: no JSON, or another schema version.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise BadInputError(f"{path}: expected a report.json, but {error}.") from None
+        if not isinstance(values, dict) or values.get("schema") != SCHEMA:
+            found = values.get("schema") if isinstance(values, dict) else type(values).__name__
+            raise BadInputError(f"{path}: expected schema {SCHEMA!r}, got {found!r}. Run the audit again with this version.")
+        return settings.build(cls, values, where=str(path))

@@ -1,0 +1,1 @@
+"""What protects a model, one defense per file."""

@@ -1,0 +1,86 @@
+"""Settings are frozen dataclasses; one schema serves Python, TOML and the command line."""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from divulge.errors import BadInputError
+
+T = TypeVar("T")
+
+
+def build(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
+    """Make the settings dataclass `cls` out of a mapping that comes from outside.
+
+    Args:
+        cls: a dataclass.
+        values: field values as TOML or JSON gives them; lists become tuples where the field is one.
+        where: what to call the source in an error, such as a file name.
+
+    Raises:
+        BadInputError: a key that `cls` does not have (the nearest known key is named), a missing one, or a value of
+            the wrong type.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Thing:
+        ...     epochs: int = 3
+        >>> build(Thing, {"epochs": 5})
+        Thing(epochs=5)
+        >>> build(Thing, {"epoch": 5})
+        Traceback (most recent call last):
+        ...
+        divulge.errors.BadInputError: Thing has no setting 'epoch'; the nearest is 'epochs'. It has: epochs.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    known = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
+    label = f"{where}: {cls.__name__}" if where else cls.__name__
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = f"; the nearest is {near[0]!r}" if near else ""
+            raise BadInputError(f"{label} has no setting {key!r}{hint}. It has: {', '.join(known) or 'none'}.")
+    try:
+        return TypeAdapter(cls).validate_python(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise BadInputError(f"{label}, setting {place!r}: {first['msg']}; got {first['input']!r}.") from None
+
+
+def canonical(value: Any) -> Any:
+    """Turn settings into plain JSON values, the same for equal settings, dataclasses marked by their type's name.
+
+    Raises:
+        BadInputError: a value with no stable written form, such as a function or a tensor.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        named = {field.name: canonical(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {"type": type(value).__name__, **named}
+    if isinstance(value, Mapping):
+        return {str(key): canonical(value[key]) for key in sorted(value, key=str)}
+    if isinstance(value, (list, tuple)):
+        return [canonical(item) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(canonical(item) for item in value)
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    raise BadInputError(f"settings hold a {type(value).__name__}, which has no stable written form; use plain values.")
+
+
+def fingerprint(value: Any) -> str:
+    """Hash settings to 20 hexadecimal digits, the same on every machine for equal settings.
+
+    Example:
+        >>> fingerprint({"a": 1, "b": (2, 3)}) == fingerprint({"b": [2, 3], "a": 1})
+        True
+    """
+    written = json.dumps(canonical(value), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(written.encode()).hexdigest()[:20]

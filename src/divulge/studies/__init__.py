@@ -1,0 +1,1 @@
+"""The literature reproduced: tables as TOML and their runner."""

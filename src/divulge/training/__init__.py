@@ -1,0 +1,1 @@
+"""How targets and shadow models are trained."""
