@@ -21,5 +21,9 @@ class StoreError(DivulgeError, RuntimeError):
     """A run folder that cannot be used as it is: unwritable, from another version, or damaged."""
 
 
+class StepError(DivulgeError, RuntimeError):
+    """A step of a run that failed, or whose worker process kept dying; the original error is its cause."""
+
+
 class EndpointError(DivulgeError, ConnectionError):
     """A model behind a network endpoint that did not answer as its protocol demands."""

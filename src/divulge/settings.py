@@ -56,11 +56,14 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
 def canonical(value: Any) -> Any:
     """Turn settings into plain JSON values, the same for equal settings, dataclasses marked by their type's name.
 
+    Fields declared with `compare=False` are no part of a dataclass's identity and are left out.
+
     Raises:
         BadInputError: a value with no stable written form, such as a function or a tensor.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        named = {field.name: canonical(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        fields = [field for field in dataclasses.fields(value) if field.compare]
+        named = {field.name: canonical(getattr(value, field.name)) for field in fields}
         return {"type": type(value).__name__, **named}
     if isinstance(value, Mapping):
         return {str(key): canonical(value[key]) for key in sorted(value, key=str)}

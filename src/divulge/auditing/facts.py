@@ -2,10 +2,16 @@
 
 A report is a verdict, one card per release that was attacked, and sections made of blocks. A new family of attacks
 brings a new section out of the blocks below; the report draws any block it is given.
+
+Where a field is called a unit, `%` says that the values are fractions: they are written times 100 with a percent sign.
+Any other unit is written as it is. Every number is finite and every list has the length it should, or building the
+block raises `BadInputError`.
 """
 
 import dataclasses
 import json
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +24,22 @@ SCHEMA = "divulge.report/1"
 
 BANDS = ("no evidence", "weak", "moderate", "strong", "exact")
 """The five bands of a verdict, from nothing found to records recovered exactly."""
+
+
+def _finite(name: str, values: Iterable[Any]) -> None:
+    """Raise unless every float of `values` is finite: bad input never becomes a number of the report."""
+    for index, value in enumerate(values):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise BadInputError(
+                f"{name}: expected finite numbers, got {value} at place {index}. Leave out what could not be measured."
+            )
+
+
+def _same_length(name: str, **lists: Any) -> None:
+    """Raise unless all lists are equally long."""
+    if len({len(values) for values in lists.values()}) > 1:
+        found = ", ".join(f"{key} {len(values)}" for key, values in lists.items())
+        raise BadInputError(f"{name}: expected lists of one length, got {found}.")
 
 
 @dataclass(frozen=True)
@@ -36,6 +58,10 @@ class Verdict:
     confidence: str
     advice: str
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.band < len(BANDS):
+            raise BadInputError(f"verdict: expected a band from 0 to {len(BANDS) - 1}, got {self.band}.")
+
 
 @dataclass(frozen=True)
 class Card:
@@ -49,6 +75,7 @@ class Card:
         worst: the value of `finding.metric` that would mean total exposure (1 for a rate or AUC).
         needed: what the adversary needed, label to text, such as `queries: 25,000`.
         sentence: the finding in plain words, or why nothing ran.
+        unit: of the finding's numbers; `%` for a rate that is a fraction.
     """
 
     release: str
@@ -58,6 +85,13 @@ class Card:
     worst: float
     needed: dict[str, str]
     sentence: str
+    unit: str = ""
+
+    def __post_init__(self) -> None:
+        numbers = [self.worst]
+        for one in (self.finding, self.finding.control if self.finding else None):
+            numbers += [one.value, one.low, one.high] if one else []
+        _finite(f"card {self.question!r}", numbers)
 
 
 @dataclass(frozen=True)
@@ -78,10 +112,15 @@ class Table:
     note: str = ""
     kind: Literal["table"] = "table"
 
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            _same_length(f"table {self.title!r}", columns=self.columns, row=row)
+            _finite(f"table {self.title!r}", row)
+
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a plot, with an optional band."""
+    """One line of a plot, with an optional band; `x` does not fall."""
 
     label: str
     x: list[float]
@@ -89,6 +128,11 @@ class Curve:
     low: list[float] = field(default_factory=list)
     high: list[float] = field(default_factory=list)
     role: Literal["main", "other", "control", "chance", "bound"] = "other"
+
+    def __post_init__(self) -> None:
+        band = {"low": self.low, "high": self.high} if self.low or self.high else {}
+        _same_length(f"curve {self.label!r}", x=self.x, y=self.y, **band)
+        _finite(f"curve {self.label!r}", [*self.x, *self.y, *self.low, *self.high])
 
 
 @dataclass(frozen=True)
@@ -101,12 +145,17 @@ class Plot:
     curves: list[Curve]
     log: bool = False
     note: str = ""
+    x_unit: str = ""
+    y_unit: str = ""
     kind: Literal["plot"] = "plot"
 
 
 @dataclass(frozen=True)
 class Bars:
-    """One horizontal bar with an interval per label; `reference` draws a line, such as chance."""
+    """One horizontal bar with an interval per label, drawn from the line at `reference`, such as chance, or from zero.
+
+    The axis is named by `measure`, else by a `unit` in words, else by the title.
+    """
 
     title: str
     unit: str
@@ -117,7 +166,13 @@ class Bars:
     counts: list[int]
     reference: float | None = None
     note: str = ""
+    measure: str = ""
     kind: Literal["bars"] = "bars"
+
+    def __post_init__(self) -> None:
+        name = f"bars {self.title!r}"
+        _same_length(name, labels=self.labels, values=self.values, low=self.low, high=self.high, counts=self.counts)
+        _finite(name, [*self.values, *self.low, *self.high, self.reference])
 
 
 @dataclass(frozen=True)
@@ -129,7 +184,16 @@ class Histogram:
     edges: list[float]
     groups: dict[str, list[int]]
     note: str = ""
+    x_unit: str = ""
     kind: Literal["histogram"] = "histogram"
+
+    def __post_init__(self) -> None:
+        name = f"histogram {self.title!r}"
+        _finite(name, self.edges)
+        for group, counts in self.groups.items():
+            _same_length(name, **{"bins between edges": self.edges[1:], group: counts})
+        if any(right <= left for left, right in zip(self.edges, self.edges[1:], strict=False)):
+            raise BadInputError(f"{name}: expected rising edges, got {self.edges[:6]} and so on.")
 
 
 @dataclass(frozen=True)
@@ -157,10 +221,18 @@ class Gallery:
     note: str = ""
     kind: Literal["gallery"] = "gallery"
 
+    def __post_init__(self) -> None:
+        for tile in self.tiles:
+            if len(tile.images) > len(self.rows):
+                raise BadInputError(
+                    f"gallery {self.title!r}: expected at most {len(self.rows)} images a tile, one for each named row, "
+                    f"got {len(tile.images)}."
+                )
+
 
 @dataclass(frozen=True)
 class Point:
-    """One point of a trade-off: a defense under one adversary, with intervals on both axes."""
+    """One point of a trade-off: a defense (`series`) under one adversary (`label`), with intervals on both axes."""
 
     series: str
     label: str
@@ -171,10 +243,18 @@ class Point:
     y_low: float
     y_high: float
 
+    def __post_init__(self) -> None:
+        numbers = [self.x, self.x_low, self.x_high, self.y, self.y_low, self.y_high]
+        _finite(f"point {self.series!r}, {self.label!r}", numbers)
+
 
 @dataclass(frozen=True)
 class Scatter:
-    """Trade-off points, those of one series joined; `chosen` names the recommended series."""
+    """Trade-off points, those of one series joined; `chosen` names the recommended series.
+
+    `x` is what the model is good for, higher is better; `y` is what it gives away, higher is worse. The front runs
+    through the series that no other beats on both, each judged by its worst adversary.
+    """
 
     title: str
     x_label: str
@@ -182,6 +262,8 @@ class Scatter:
     points: list[Point]
     chosen: str = ""
     note: str = ""
+    x_unit: str = ""
+    y_unit: str = ""
     kind: Literal["scatter"] = "scatter"
 
 
@@ -199,11 +281,15 @@ BLOCKS: dict[str, type] = {
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report under one heading; `answers` is the question it answers."""
+    """A part of the report under one heading; `answers` is the question it answers.
+
+    `exports` offers the records as CSV below its blocks.
+    """
 
     title: str
     answers: str
     blocks: list[Block]
+    exports: bool = False
 
 
 @dataclass(frozen=True)
@@ -240,6 +326,11 @@ class Facts:
     records: dict[str, list[Any]] = field(default_factory=dict)
     schema: str = SCHEMA
 
+    def __post_init__(self) -> None:
+        _same_length("records", **self.records)
+        for column, values in self.records.items():
+            _finite(f"records, column {column!r}", values)
+
     def to_json(self) -> str:
         """The content of `report.json`."""
         return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False, allow_nan=False)
@@ -257,5 +348,7 @@ class Facts:
             raise BadInputError(f"{path}: expected a report.json, but {error}.") from None
         if not isinstance(values, dict) or values.get("schema") != SCHEMA:
             found = values.get("schema") if isinstance(values, dict) else type(values).__name__
-            raise BadInputError(f"{path}: expected schema {SCHEMA!r}, got {found!r}. Run the audit again with this version.")
+            raise BadInputError(
+                f"{path}: expected schema {SCHEMA!r}, got {found!r}. Run the audit again with this version."
+            )
         return settings.build(cls, values, where=str(path))

@@ -1,14 +1,21 @@
 """The contract of every membership attack: a pure function of signals and memberships."""
 
+import dataclasses
 from abc import abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from divulge.attacks.base import Attack
+from divulge.attacks.membership.moments import Moments, masked_moments
 from divulge.errors import BadInputError
+
+Mode = Literal["auto", "online", "offline"]
+"""Which of a candidate's own shadow signals an attack uses: `online` those from inside and outside training sets,
+`offline` only those from outside, `auto` online where every candidate is inside some training set."""
 
 
 def scaled_confidence(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -27,13 +34,15 @@ def scaled_confidence(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
         >>> np.exp(scaled_confidence(np.log([[0.2, 0.8]]), np.array([1]))).round(6).tolist()
         [4.0]
     """
-    logits = np.asarray(logits, dtype=np.float64)
-    index = np.broadcast_to(labels[..., None], (*logits.shape[:-1], 1))
-    true = np.take_along_axis(logits, index, axis=-1)[..., 0]
-    others = logits.copy()
-    np.put_along_axis(others, index, -np.inf, axis=-1)
-    top = others.max(axis=-1, keepdims=True)
-    return true - (top[..., 0] + np.log(np.exp(others - top).sum(axis=-1)))
+    # classes first: reductions over a short last axis are several times slower
+    others = np.array(np.moveaxis(logits, -1, 0), dtype=np.float64, order="C")
+    index = np.broadcast_to(labels, (1, *others.shape[1:]))
+    true = np.take_along_axis(others, index, axis=0)[0]
+    np.put_along_axis(others, index, -np.inf, axis=0)
+    top = others.max(axis=0)
+    others -= top
+    np.exp(others, out=others)
+    return true - (top + np.log(others.sum(axis=0)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +51,8 @@ class Signals:
 
     Args:
         labels: true classes, int64 `(N,)`.
-        target: the target's log-posteriors up to a constant per row, `(N, C)`; None for records it was never asked about.
+        target: the target's log-posteriors up to a constant per row, `(N, C)`; None for records it was never asked
+            about.
         shadows: the same of each shadow model, `(S, N, C)`.
         members: bool `(S, N)`, whether shadow `s` was trained on record `n`.
         inputs: the records themselves, flattened, float32 `(N, D)`, for attacks that look at them.
@@ -83,6 +93,23 @@ class Signals:
             raise BadInputError("signals: there are no shadow models.")
         return np.stack([scaled_confidence(one, self.labels) for one in self.shadows], axis=1)
 
+    @cached_property
+    def inside(self) -> Moments:
+        """Moments of each record's confidence over the shadow models trained on it."""
+        return masked_moments(self.shadow_confidence, self.membership)
+
+    @cached_property
+    def outside(self) -> Moments:
+        """Moments of each record's confidence over the shadow models not trained on it."""
+        return masked_moments(self.shadow_confidence, ~self.membership)
+
+    @property
+    def membership(self) -> np.ndarray:
+        """Whether record `n` was in shadow `s`'s training set, bool `(N, S)` as `shadow_confidence` is laid out."""
+        if self.members is None:
+            raise BadInputError("signals: there are no shadow models.")
+        return self.members.T
+
 
 @dataclass(frozen=True, eq=False)
 class View:
@@ -113,11 +140,13 @@ class MembershipScores:
         scores: finite float64 `(N,)`.
         attack: the attack's name.
         decisions: the attack's own yes or no for each candidate, bool `(N,)`, where it has a calibrated threshold.
+        facts: what else the attack says of itself, such as the `train_accuracy` of its attack model.
     """
 
     scores: np.ndarray
     attack: str
     decisions: np.ndarray | None = None
+    facts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -127,24 +156,44 @@ class MembershipAttack(Attack):
     A concrete attack writes `score`; `run` owns asking, checking and the form of the evidence.
     """
 
+    trains: ClassVar[bool] = False
+    """Whether it fits a model of its own, which takes seconds to minutes."""
     needs: ClassVar[frozenset[str]] = frozenset()
     """What must be in the view: any of `shadows` (some shadow model; on the candidates), `in` (candidates also inside
-    some shadow's training set), `attack-data` (a reference with records inside and outside), `population`, `inputs`."""
+    some shadow's training set), `attack-data` (a reference with records inside and outside), `population`,
+    `population-shadows` (shadow models asked about the population), `inputs` (of candidates and population)."""
+
+    @property
+    def label(self) -> str:
+        """The name, with the settings that are not the defaults, such as `lira (mode=offline)`."""
+        told = [
+            f"{item.name}={getattr(self, item.name)}"
+            for item in dataclasses.fields(self)
+            if getattr(self, item.name) != item.default
+        ]
+        return f"{self.name} ({', '.join(told)})" if told else self.name
+
+    def requirements(self) -> frozenset[str]:
+        """What must be in the view under these settings: `needs`, unless a setting asks for more."""
+        return self.needs
 
     def unable(self, view: View) -> str | None:
         """Why this attack cannot run on `view`, in words; None if it can."""
-        candidates, reference = view.candidates, view.reference
-        if "shadows" in self.needs and candidates.shadows is None:
+        candidates, reference, population = view.candidates, view.reference, view.population
+        needs = self.requirements()
+        if "shadows" in needs and candidates.shadows is None:
             return "needs shadow models that were asked about the candidates"
-        if "in" in self.needs and (candidates.members is None or not candidates.members.any(axis=0).all()):
+        if "in" in needs and (candidates.members is None or not candidates.members.any(axis=0).all()):
             return "needs every candidate inside at least one shadow's training set"
-        if "attack-data" in self.needs and (
+        if "attack-data" in needs and (
             reference.members is None or not reference.members.any() or reference.members.all()
         ):
             return "needs a shadow model with records inside and outside its training set"
-        if "population" in self.needs and (view.population is None or view.population.target is None):
+        if "population" in needs and (population is None or population.target is None or not len(population)):
             return "needs records known not to be members, besides the candidates"
-        if "inputs" in self.needs and candidates.inputs is None:
+        if "population-shadows" in needs and (population is None or population.shadows is None):
+            return "needs shadow models that were asked about the population"
+        if "inputs" in needs and (candidates.inputs is None or population is None or population.inputs is None):
             return "needs the records themselves, not only posteriors"
         return None
 
@@ -166,8 +215,29 @@ class MembershipAttack(Attack):
                 f"attack {self.name!r}: expected {len(view.candidates)} finite scores, got shape {scores.shape} with "
                 f"{int((~np.isfinite(scores)).sum())} not finite."
             )
-        return MembershipScores(scores, self.name, evidence.decisions)
+        return MembershipScores(scores, self.name, evidence.decisions, evidence.facts)
 
     @abstractmethod
     def score(self, view: View, *, seed: int) -> np.ndarray | MembershipScores:
         """One number for each candidate, higher for likely members; pure, deterministic given `seed`."""
+
+
+@dataclass(frozen=True)
+class TwoSidedAttack(MembershipAttack):
+    """Base of attacks that compare a candidate with shadow models trained on it and not on it.
+
+    Args:
+        mode: which of a candidate's own shadow signals to use.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"shadows"})
+
+    mode: Mode = "auto"
+
+    def requirements(self) -> frozenset[str]:
+        """What must be in the view; `online` also needs every candidate inside some training set."""
+        return self.needs | {"in"} if self.mode == "online" else self.needs
+
+    def online(self, candidates: Signals) -> bool:
+        """Whether signals from inside training sets are used."""
+        return self.mode != "offline" and bool(candidates.membership.any(axis=1).all())

@@ -1,0 +1,101 @@
+"""What Python users call."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from divulge.auditing.audit import Means, prepare
+from divulge.auditing.audit import audit as conduct
+from divulge.auditing.targets import as_target
+from divulge.data import as_dataset, cache_root
+from divulge.defenses import DEFENSES, Defense
+from divulge.report import Report
+from divulge.runs.engines import Engine, LocalEngine
+from divulge.runs.progress import Progress
+from divulge.runs.store import Store
+from divulge.training import Recipe
+
+PROBED = 8
+"""How many records a model is tried on before anything else."""
+
+
+def audit(
+    model: Any,
+    *,
+    members: Any,
+    nonmembers: Any,
+    budget: str = "standard",
+    recipe: Recipe | None = None,
+    defense: Defense | str | Mapping[str, Any] | None = None,
+    classes: Sequence[str] = (),
+    logits: bool | None = None,
+    name: str = "",
+    seed: int = 0,
+    run_dir: str | Path | None = None,
+    engine: Engine | None = None,
+    progress: Progress | None = None,
+    command: str = "",
+) -> Report:
+    """Measure what a model's answers give away about who was in its training set.
+
+    Args:
+        model: a `torch.nn.Module`, a fitted scikit-learn classifier, a `divulge.Endpoint`, or a function from float32
+            records `(n, *shape)` to posteriors `(n, classes)`.
+        members: training records of the model: a `divulge.Dataset`, a pair `(inputs, targets)`, or a
+            `torch.utils.data.Dataset`. Images in `[0, 1]`.
+        nonmembers: records of the same kind that it was not trained on, in any of these forms.
+        budget: `quick` trains nothing and takes seconds; `standard` trains 4 shadow models; `thorough` trains 16.
+        recipe: how the model was trained, so that shadow models are trained alike; `Recipe()` if left out.
+        defense: the defense it was trained under, by name or with settings; the adversary knows it.
+        classes: class names in the order of their numbers.
+        logits: whether the model returns logits; found out if None.
+        name: what to call the model.
+        seed: of everything drawn.
+        run_dir: where finished steps are kept, so that the same call again goes on where it stopped; the user's cache
+            folder if left out. It holds a copy of the records.
+        engine: what trains shadow models; worker processes on this machine if left out.
+        progress: who is told about the steps; nobody if left out.
+        command: what to type to repeat the audit, for the report.
+
+    Returns:
+        The report: `print` it, or `.save("report.html")`.
+
+    Raises:
+        BadInputError: records or a model that no number may be computed from; the message says what to change.
+
+    Example:
+        >>> import tempfile, torch
+        >>> records = torch.rand(60, 4), torch.arange(60) % 2
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     report = audit(
+        ...         torch.nn.Linear(4, 2),
+        ...         members=(records[0][:30], records[1][:30]),
+        ...         nonmembers=(records[0][30:], records[1][30:]),
+        ...         budget="quick",
+        ...         run_dir=folder,
+        ...     )
+        >>> report.verdict.band
+        0
+    """
+    inside, outside = as_dataset(members, classes=classes), as_dataset(nonmembers, classes=classes)
+    names = max(inside.classes, outside.classes, key=len)
+    inside, outside = (
+        as_dataset((part.inputs, part.targets), classes=names) if part.classes != names else part
+        for part in (inside, outside)
+    )
+    target = as_target(model, classes=names, probe=inside.inputs[:PROBED], logits=logits, name=name)
+    subject = prepare(
+        target,
+        inside,
+        outside,
+        Means(budget, recipe or Recipe(), None if defense is None else _defense(defense), seed),
+        store=Store(Path(run_dir) if run_dir is not None else cache_root() / "runs"),
+        engine=engine or LocalEngine(),
+        progress=progress,
+    )
+    call = f"divulge.audit(model, members=..., nonmembers=..., budget={budget!r}, seed={seed})"
+    return Report(conduct(subject, command=command or call))
+
+
+def _defense(defense: Defense | str | Mapping[str, Any]) -> Defense:
+    return defense if isinstance(defense, Defense) else DEFENSES.make(defense)

@@ -1,0 +1,28 @@
+"""Records as pictures or short rows of text."""
+
+import base64
+import io
+import math
+
+import torch
+from PIL import Image
+
+from divulge.data import Dataset
+
+
+def png(image: torch.Tensor, *, least: int = 96) -> str:
+    """An image `(C, H, W)` in `[0, 1]` as a PNG data URI, enlarged by whole pixels to at least `least` a side."""
+    factor = max(1, math.ceil(least / max(image.shape[1:])))
+    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8)
+    array = pixels[0].numpy() if len(pixels) == 1 else pixels[:3].permute(1, 2, 0).numpy()
+    picture = Image.fromarray(array)
+    picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def row_text(data: Dataset, row: int, *, columns: int = 8) -> str:
+    """The first columns of a table's row."""
+    values = data.inputs[row][:columns].tolist()
+    return ", ".join(f"{value:.4g}" for value in values) + (", …" if data.inputs.shape[1] > columns else "")

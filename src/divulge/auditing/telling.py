@@ -1,0 +1,247 @@
+"""From membership evidence to a card, sections and words."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from divulge.attacks.membership import MembershipAttack
+from divulge.auditing import exposure, words
+from divulge.auditing.facts import Block, Card, Curve, Plot, Section, Table, Text
+from divulge.auditing.grid import defended
+from divulge.auditing.probes.base import Outcome
+from divulge.auditing.subject import PRIVATE, Subject
+from divulge.metrics import Estimate, Finding, auc, roc_curve, thinned, tpr_at_fpr, tpr_metric
+from divulge.runs.step import Artifact
+
+OTHERS = 3
+"""How many attacks besides the strongest are drawn."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One attack that ran: its scores, those of its control where one was possible, and what both came to."""
+
+    attack: MembershipAttack
+    scores: np.ndarray
+    null: np.ndarray | None
+    findings: Mapping[str, Finding]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that the membership probe gathered.
+
+    Args:
+        tried: attacks that ran.
+        refused: why the others did not, by name.
+        truth: bool `(N,)`, members first.
+        answers: what `target` and `shadows...` answered.
+        shadows: how many shadow models were trained.
+        posing: whether an untrained copy stood in the target's place in the controls.
+        outside: what can be guessed from the records without the model.
+    """
+
+    tried: tuple[Tried, ...]
+    refused: Mapping[str, str]
+    truth: np.ndarray
+    answers: Mapping[str, Artifact]
+    shadows: int
+    posing: bool
+    outside: Finding | None
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The strongest attack, with intervals widened for having been chosen out of several (Bonferroni)."""
+
+    best: Tried
+    rate: float | None
+    auc: Estimate
+    tpr: Estimate | None
+    control: dict[str, Finding]
+    band: int
+
+
+def outcome(subject: Subject, evidence: Evidence) -> Outcome:
+    """Everything the report says about membership."""
+    head = headline(evidence)
+    candidates = subject.corpus.part(*PRIVATE)
+    accuracy = _accuracies(evidence)
+    finding = _finding(head, len(evidence.truth))
+    control = _control_words(evidence)
+    outside = int((~evidence.truth).sum())
+    confidence = (
+        f"95 % interval, widened for choosing the strongest of {len(evidence.tried)} attacks; "
+        f"{int(evidence.truth.sum()):,} members, {outside:,} non-members, {evidence.shadows} shadow models. {control}"
+    )
+    if evidence.outside is not None and evidence.outside.low > 0.55:
+        confidence += (
+            " Careful: members and non-members can be told apart without the model (AUC "
+            f"{evidence.outside.value:.2f}), so they differ in kind, and part of the finding may be that difference."
+        )
+    card = Card(
+        release="posteriors",
+        question="Who was in the training set?",
+        attack=head.best.attack.name,
+        finding=finding,
+        worst=1.0,
+        unit="" if finding.metric == "AUC" else "%",
+        needed={
+            "queries": f"{evidence.answers['target'].facts['queries']:,}",
+            "shadow models": str(evidence.shadows),
+            "attack": f"{head.best.seconds:.1f} s",
+        },
+        sentence=words.sentence(head.band, auc=head.auc, rate=head.rate, tpr=head.tpr),
+    )
+    rate = head.rate or 0.1
+    sections = [
+        Section(
+            "The picture", "How many members are caught at which share of false accusations?", _picture(evidence, head)
+        ),
+        Section(
+            "Who is exposed",
+            "Which classes and which records does this concern?",
+            exposure.blocks(
+                candidates, head.best.scores, evidence.truth, rate=rate, pictures=subject.target.has_inputs
+            ),
+        ),
+    ]
+    grid = defended(subject, evidence.answers, evidence.truth) if evidence.shadows else []
+    if grid:
+        sections.append(Section("Defenses", "What does each defense buy, against an adversary who knows it?", grid))
+    return Outcome(
+        card=card,
+        band=head.band,
+        confidence=confidence,
+        advice=words.advice(head.band, gap=accuracy[0] - accuracy[1], shadows=evidence.shadows),
+        sections=sections,
+        settings={
+            "accuracy on members": f"{100 * accuracy[0]:.2f} %",
+            "accuracy on non-members": f"{100 * accuracy[1]:.2f} %",
+            "shadow models": str(evidence.shadows),
+            "attacks that ran": ", ".join(one.attack.name for one in evidence.tried),
+        },
+        assumptions=_assumptions(subject, evidence),
+        not_tested=[f"{name}: {reason}" for name, reason in evidence.refused.items()],
+        references=sorted({one.attack.source for one in evidence.tried if one.attack.source}),
+        records=exposure.columns(candidates, head.best.scores, evidence.truth),
+    )
+
+
+def headline(evidence: Evidence) -> Headline:
+    """The strongest attack by the lower end of its true positive rate, or of its AUC where no rate beats chance."""
+    truth, level = evidence.truth, 1 - 0.05 / len(evidence.tried)
+    rate = words.headline_rate(int((~truth).sum()))
+    judged = []
+    for one in evidence.tried:
+        area = auc(one.scores, truth, confidence=level)
+        caught = tpr_at_fpr(one.scores, truth, fpr=rate, confidence=level) if rate else None
+        lift = max(0.0, caught.low - rate) if caught and rate else 0.0
+        judged.append((lift, area.low, area, caught, one))
+    _, _, area, caught, best = max(judged, key=lambda entry: entry[:2])
+    control = {}
+    if null := best.findings["AUC"].control:
+        control["AUC"] = null
+    name = tpr_metric(rate) if rate else ""
+    if name in best.findings and (null := best.findings[name].control):
+        control["TPR"] = null
+    return Headline(best, rate, area, caught, control, words.band(area, rate, caught, control))
+
+
+def _finding(head: Headline, n: int) -> Finding:
+    if head.tpr is not None and head.rate is not None and head.tpr.low > head.rate:
+        return Finding(tpr_metric(head.rate), *head.tpr, n=n, control=head.control.get("TPR"))
+    return Finding("AUC", *head.auc, n=n, control=head.control.get("AUC"))
+
+
+def _control_words(evidence: Evidence) -> str:
+    if evidence.posing:
+        return "The control is the same attack on an untrained copy of the model, which never saw a record."
+    if evidence.shadows:
+        return "The control is the same attack on shadow models, about records they were not trained on."
+    return (
+        "No control was possible: there is no model of this kind that never saw the records. Chance stands in for it."
+    )
+
+
+def _accuracies(evidence: Evidence) -> tuple[float, float]:
+    target = evidence.answers["target"]
+    chosen = len(evidence.truth)
+    right = target.arrays["logits"][0][:chosen].argmax(axis=1) == np.asarray(target.arrays["labels"])[:chosen]
+    return float(right[evidence.truth].mean()), float(right[~evidence.truth].mean())
+
+
+def _assumptions(subject: Subject, evidence: Evidence) -> list[str]:
+    told = [
+        "The members given are training records of this model and the non-members are not, and both were drawn alike.",
+        "The adversary has the records themselves with their labels and asks whether each was used.",
+        *subject.target.notes,
+    ]
+    if evidence.outside is not None:
+        area = evidence.outside
+        told.append(
+            f"Checked without the model: the records alone tell members from non-members with AUC {area.value:.3f} "
+            f"[{area.low:.3f}, {area.high:.3f}]; 0.5 would mean that the two were drawn alike."
+        )
+    if evidence.shadows:
+        told.append(
+            "Shadow models were trained on random halves of members and non-members together, by the recipe under "
+            "settings. An adversary with a better guess at the recipe may do better."
+        )
+    return told
+
+
+def _picture(evidence: Evidence, head: Headline) -> list[Block]:
+    truth = evidence.truth
+    ranked = sorted(evidence.tried, key=lambda one: -one.findings["AUC"].value)
+    others = [one for one in ranked if one is not head.best][:OTHERS]
+    curves = [_curve(one.attack.name, one.scores, truth, role="other") for one in others]
+    if head.best.null is not None:
+        curves.append(_curve("control", head.best.null, truth, role="control"))
+    grid = np.geomspace(1 / max(1, int((~truth).sum())), 1, 50).tolist()
+    curves.append(Curve("guessing", grid, grid, role="chance"))
+    curves.append(_curve(head.best.attack.name, head.best.scores, truth, role="main"))
+    plot = Plot(
+        title="Members caught against outsiders accused",
+        x_label="false positive rate (share of non-members called members)",
+        y_label="true positive rate (share of members caught)",
+        curves=curves,
+        log=True,
+        x_unit="%",
+        y_unit="%",
+        note="Higher is worse. Both axes are logarithmic: what counts is the left edge, where hardly anybody is "
+        "accused wrongly.",
+    )
+    return [plot, _table(evidence), Text(_control_words(evidence))]
+
+
+def _curve(label: str, scores: np.ndarray, truth: np.ndarray, *, role: str) -> Curve:
+    band = thinned(roc_curve(scores, truth))
+    wide = role in ("main", "control")
+    return Curve(
+        label,
+        band.fpr.tolist(),
+        band.tpr.tolist(),
+        low=band.low.tolist() if wide else [],
+        high=band.high.tolist() if wide else [],
+        role=role,  # type: ignore[arg-type]
+    )
+
+
+def _table(evidence: Evidence) -> Table:
+    metrics = list(evidence.tried[0].findings)
+    rows: list[list[str | float | int | None]] = []
+    for one in sorted(evidence.tried, key=lambda one: -one.findings["AUC"].value):
+        null = one.findings["AUC"].control
+        cells = [f"{f.value:.3f} [{f.low:.3f}, {f.high:.3f}]" for f in (one.findings[name] for name in metrics)]
+        rows.append(
+            [one.attack.name, *cells, f"{null.value:.3f} [{null.low:.3f}, {null.high:.3f}]" if null else "none"]
+        )
+    return Table(
+        title="Every attack that ran",
+        columns=["attack", *metrics, "control AUC"],
+        rows=rows,
+        note="Values with 95 % intervals. Higher is worse; 0.5 is chance for AUC and balanced accuracy.",
+    )

@@ -1,0 +1,46 @@
+"""Fully connected networks, softmax regression among them."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import nn
+
+from divulge.models.base import Architecture
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+
+
+@dataclass(frozen=True)
+class MLP(Architecture):
+    """Fully connected layers on the flattened record.
+
+    Args:
+        hidden: width of each hidden layer.
+        activation: between layers.
+    """
+
+    name: ClassVar[str] = "mlp"
+
+    hidden: tuple[int, ...] = (256,)
+    activation: Literal["relu", "tanh", "sigmoid"] = "relu"
+
+    def assemble(self, shape: tuple[int, ...], classes: int) -> nn.Module:
+        """The network itself; see `Architecture`."""
+        layers: list[nn.Module] = [nn.Flatten()]
+        width = math.prod(shape)
+        for hidden in self.hidden:
+            layers += [nn.Linear(width, hidden), ACTIVATIONS[self.activation]()]
+            width = hidden
+        return nn.Sequential(*layers, nn.Linear(width, classes))
+
+
+@dataclass(frozen=True)
+class Softmax(Architecture):
+    """Softmax regression: one linear layer on the flattened record."""
+
+    name: ClassVar[str] = "softmax"
+
+    def assemble(self, shape: tuple[int, ...], classes: int) -> nn.Module:
+        """The network itself; see `Architecture`."""
+        return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), classes))
