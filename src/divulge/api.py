@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from divulge.auditing.audit import Means, prepare
+from divulge.auditing.audit import Means, comparable, prepare
 from divulge.auditing.audit import audit as conduct
 from divulge.auditing.targets import as_target
-from divulge.data import as_dataset, cache_root
+from divulge.data import Dataset, as_dataset, cache_root
 from divulge.defenses import DEFENSES, Defense
+from divulge.errors import BadInputError
 from divulge.report import Report
 from divulge.runs.engines import Engine, LocalEngine
 from divulge.runs.progress import Progress
@@ -77,13 +78,8 @@ def audit(
         >>> report.verdict.band
         0
     """
-    inside, outside = as_dataset(members, classes=classes), as_dataset(nonmembers, classes=classes)
-    names = max(inside.classes, outside.classes, key=len)
-    inside, outside = (
-        as_dataset((part.inputs, part.targets), classes=names) if part.classes != names else part
-        for part in (inside, outside)
-    )
-    target = as_target(model, classes=names, probe=inside.inputs[:PROBED], logits=logits, name=name)
+    inside, outside = comparable(_records("members", members, classes), _records("non-members", nonmembers, classes))
+    target = as_target(model, classes=inside.classes, probe=inside.inputs[:PROBED], logits=logits, name=name)
     subject = prepare(
         target,
         inside,
@@ -95,6 +91,13 @@ def audit(
     )
     call = f"divulge.audit(model, members=..., nonmembers=..., budget={budget!r}, seed={seed})"
     return Report(conduct(subject, command=command or call))
+
+
+def _records(side: str, data: Any, classes: Sequence[str]) -> Dataset:
+    try:
+        return as_dataset(data, classes=classes)
+    except BadInputError as error:
+        raise BadInputError(f"{side}: {error}") from None
 
 
 def _defense(defense: Defense | str | Mapping[str, Any]) -> Defense:

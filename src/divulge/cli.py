@@ -7,12 +7,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from divulge.runs.engines import Engine
     from divulge.runs.store import Store
 
+
+class Commands(TyperGroup):
+    """The commands, each of which may be interrupted from the keyboard."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _say("divulge: stopped. What was finished is kept; the same command goes on from there.")
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -86,7 +101,7 @@ def audit(
     defense: Annotated[str | None, typer.Option(help="The defense it was trained under, by name.")] = None,
     name: Annotated[str, typer.Option(help="What to call the model.")] = "",
     out: Annotated[Path, typer.Option(help="Folder for report.html, report.json and records.csv.")] = Path("report"),
-    seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything drawn.")] = 0,
     data_dir: DataDir = None,
     run_dir: RunDir = None,
     engine: EngineName = "local",
@@ -100,7 +115,7 @@ def audit(
     import shlex
 
     from divulge.api import PROBED
-    from divulge.auditing.audit import Means, estimate, prepare
+    from divulge.auditing.audit import Means, comparable, estimate, prepare
     from divulge.auditing.audit import audit as conduct
     from divulge.auditing.targets import Endpoint, as_target, load_model, table_target
     from divulge.data import load
@@ -110,6 +125,8 @@ def audit(
 
     if model and endpoint:
         raise BadInputError("give either --model or --endpoint, not both.")
+    if not model and not endpoint and weights:
+        raise BadInputError("--weights needs --model, file.py:factory, whose weights these are.")
     if endpoint and not endpoint_model:
         raise BadInputError("--endpoint needs --endpoint-model, the model's name on that server.")
     writable(out)
@@ -117,6 +134,7 @@ def audit(
         inside = load(members, data_dir=data_dir, target=label)
         part = "test" if members == nonmembers else "train"
         outside = load(nonmembers, data_dir=data_dir, target=label, part=part, like=inside)
+        inside, outside = comparable(inside, outside)
         given = Endpoint(endpoint, endpoint_model) if endpoint else load_model(model or "", weights)
         title = name or endpoint_model or Path((model or "").rpartition(":")[0]).stem
         target = as_target(
@@ -124,6 +142,7 @@ def audit(
         )
     else:
         target, inside, outside = table_target(Path(members), Path(nonmembers), logits=logits, name=name)
+        inside, outside = comparable(inside, outside)
     means = Means(budget.value, _recipe(recipe), DEFENSES.make(defense) if defense else None, seed)
     subject = prepare(
         target,
@@ -134,11 +153,11 @@ def audit(
         engine=_engine(engine, workers, address),
         progress=_progress(),
     )
-    seconds = estimate(subject)
+    count, seconds = estimate(subject)
     asked = sum(len(rows) for rows in subject.corpus.parts.values())
     _say(
-        f"Asking {target.name or 'the model'} about {asked:,} records and training "
-        f"{subject.budget.shadows if seconds else 0} shadow models: about {_duration(seconds + 10)}."
+        f"Asking {target.name} about {asked:,} records and training {count or 'no'} shadow models: "
+        f"about {_duration(seconds + 10)}, less what the run folder has already."
     )
     report = Report(conduct(subject, command=shlex.join(["divulge", *sys.argv[1:]])))
     page = report.save(out)
@@ -288,7 +307,7 @@ def _recipe(path: Path | None) -> Any:
         return Recipe()
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise BadInputError(f"{path}: expected a TOML file with settings of Recipe, but {error}.") from None
     return build(Recipe, values, where=str(path))
 
@@ -316,11 +335,8 @@ def main() -> None:
     try:
         app()
     except DivulgeError as error:
-        _say(f"divulge: {error}")
+        _say(f"divulge: {' '.join(str(error).split())}")
         sys.exit(2)
-    except KeyboardInterrupt:
-        _say("divulge: stopped. What was finished is kept; the same command goes on from there.")
-        sys.exit(130)
 
 
 if __name__ == "__main__":

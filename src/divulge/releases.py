@@ -3,8 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from divulge.errors import BadInputError
 
@@ -24,6 +23,7 @@ class Posteriors:
         budget: refuse to ask about more records than this; None for no limit.
 
     Example:
+        >>> import torch
         >>> release = Posteriors(lambda x: torch.zeros(len(x), 3), classes=3, logits=True)
         >>> release.logits(torch.rand(5, 2)).shape, release.queries
         ((5, 3), 5)
@@ -92,24 +92,3 @@ def table_to_logits(table: np.ndarray, *, classes: int, rows: int, logits: bool)
         )
     return np.log(np.maximum(table.astype(np.float64), FLOOR))
 
-
-def module_posteriors(
-    model: nn.Module, *, classes: int, batch_size: int = 1024, budget: int | None = None, device: str | None = None
-) -> Posteriors:
-    """Query access to a torch module that returns logits `(n, classes)`: evaluation mode, float32, no gradients.
-
-    The module's train or eval mode is put back after every query.
-    """
-    place = torch.device(device) if device else next((p.device for p in model.parameters()), torch.device("cpu"))
-
-    def answer(batch: Tensor) -> Tensor:
-        modes = {module: module.training for module in model.modules()}
-        model.eval()
-        try:
-            with torch.inference_mode():
-                return model(batch.to(place)).float().cpu()
-        finally:
-            for module, mode in modes.items():
-                module.training = mode
-
-    return Posteriors(answer, classes=classes, logits=True, batch_size=batch_size, budget=budget)

@@ -81,7 +81,7 @@ ARCHIVES_REFUSED = {
     "size": (
         {"x": GRAY, "y": LABELS},
         {"size": 8},
-        "NumPy archive take no 'size'. Options: attributes, encoding, target",
+        r"\(NumPy archive\) takes no 'size'. Options: attributes, encoding, target",
     ),
 }
 

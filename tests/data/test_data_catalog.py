@@ -14,7 +14,8 @@ from divulge.data.named import NamedSet, data_roots
 from divulge.data.sources import faces
 from divulge.errors import BadInputError, MissingDataError
 
-NAMES = "digits mnist fashion-mnist cifar10 cifar100 orl utkface fer2013 medical-mnist adult location30".split()
+NAMES = ["digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "orl", "utkface", "fer2013", "medical-mnist"]
+NAMES += ["adult", "location30"]
 
 
 def write_idx(folder: Path, stem: str, count: int) -> None:
@@ -200,7 +201,7 @@ def test_load_takes_what_as_dataset_takes():
 
 def test_paths_that_hold_nothing_are_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(BadInputError, match="expected one of NumPy archive, CSV file, .*; found nothing of the kind"):
+    with pytest.raises(BadInputError, match=r"expected one of NumPy archive, CSV file, .*; found nothing of the kind"):
         load(tmp_path)
     with pytest.raises(BadInputError, match=r"notes.txt: expected one of"):
         load(tmp_path / "notes.txt")

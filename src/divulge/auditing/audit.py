@@ -3,7 +3,7 @@
 import datetime
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from divulge.auditing.corpus import Corpus, keep
 from divulge.auditing.facts import BANDS, Card, Facts, Section, Verdict
 from divulge.auditing.probes import PROBES, Outcome
+from divulge.auditing.shadowing import shadow_maker, trial
 from divulge.auditing.subject import POPULATION, PRIVATE, Subject, budget
 from divulge.auditing.targets import Target
 from divulge.data import Dataset, concatenate, require_disjoint
@@ -21,13 +22,15 @@ from divulge.runs.engines import Engine
 from divulge.runs.progress import Progress
 from divulge.runs.provenance import machine
 from divulge.runs.store import Store
-from divulge.training import Recipe, fit
+from divulge.training import Recipe
 
 LEAST = 10
 """Fewest members, and fewest non-members, that any number is computed from."""
 SPARE = 0.2
 """Share of the non-members that are told to the adversary as known outsiders, where there are enough."""
 MOST_SPARE = 2_500
+WITH_SPARE = 100
+"""Fewest non-members of which some are spared."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,51 @@ class Means:
     seed: int = 0
 
 
+def comparable(members: Dataset, nonmembers: Dataset) -> tuple[Dataset, Dataset]:
+    """Members and non-members under one list of class names.
+
+    A side without names of its own takes those of the other; where one list is the beginning of the other, the longer
+    one counts.
+
+    Raises:
+        BadInputError: too few records, one class, or records of different shapes or classes.
+    """
+    for name, part in (("members", members), ("non-members", nonmembers)):
+        if len(part) < LEAST:
+            raise BadInputError(
+                f"{name}: expected {LEAST} records or more, got {len(part)}. No rate means anything below."
+            )
+    if members.shape != nonmembers.shape:
+        raise BadInputError(
+            f"members are of shape {members.shape}, non-members of shape {nonmembers.shape}. Prepare both the same way."
+        )
+    names = _names(members.classes, nonmembers.classes)
+    if len(names) < 2:
+        raise BadInputError(
+            "expected records of two classes or more, got one. A posterior over one class tells nothing. If the model "
+            "knows more classes than these records show, name them all (classes=...)."
+        )
+    inside, outside = (replace(part, classes=names) for part in (members, nonmembers))
+    return inside, outside
+
+
+def _names(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
+    short, long = sorted((first, second), key=len)
+    if long[: len(short)] == short:
+        return long
+    for plain, named in ((first, second), (second, first)):
+        if plain == tuple(str(number) for number in range(len(plain))) and len(plain) <= len(named):
+            return named
+    raise BadInputError(
+        f"members have the classes {_listed(first)}, non-members {_listed(second)}. Number the classes of both in the "
+        "same order."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
 def prepare(
     target: Target,
     members: Dataset,
@@ -57,37 +105,42 @@ def prepare(
     engine: Engine,
     progress: Progress | None = None,
 ) -> Subject:
-    """Check the records, choose those the budget allows, and set some non-members aside as known outsiders.
+    """Choose the records that the budget allows, and set some non-members aside as known outsiders.
+
+    Args:
+        target: the model.
+        members: training records, from `comparable`.
+        nonmembers: other records, from `comparable`.
+        means: what may be used.
+        store: where steps are kept.
+        engine: what runs them.
+        progress: told about them.
 
     Raises:
-        BadInputError: too few records, records of different shapes or classes, or members among the non-members.
+        BadInputError: members among the non-members, a query budget that allows no finding, a negative seed, or early
+            stopping without records to spare for it.
     """
     plan = budget(means.budget)
-    for name, part in (("members", members), ("non-members", nonmembers)):
-        if len(part) < LEAST:
-            raise BadInputError(
-                f"{name}: expected {LEAST} records or more, got {len(part)}. No rate means anything below."
-            )
-    if members.num_classes < 2:
-        raise BadInputError(
-            "expected records of two classes or more, got one. A posterior over one class tells nothing."
-        )
-    if members.shape != nonmembers.shape or members.num_classes != nonmembers.num_classes:
-        raise BadInputError(
-            f"members are of shape {members.shape} with {members.num_classes} classes, non-members of shape "
-            f"{nonmembers.shape} with {nonmembers.num_classes}. Prepare both the same way."
-        )
+    if means.seed < 0:
+        raise BadInputError(f"seed: expected 0 or more, got {means.seed}.")
     if target.has_inputs:
         require_disjoint(members, nonmembers)
     rng = np.random.default_rng(means.seed)
-    known = min(MOST_SPARE, int(SPARE * len(nonmembers))) if len(nonmembers) >= 100 else 0
+    known = min(MOST_SPARE, int(SPARE * len(nonmembers))) if len(nonmembers) >= WITH_SPARE else 0
+    stopping = means.recipe.patience is not None or (means.defense is not None and means.defense.needs_validation)
+    if plan.shadows and stopping and not known and target.module is not None:
+        raise BadInputError(
+            f"shadow models that stop early need records to judge by: expected {WITH_SPARE} non-members or more, got "
+            f"{len(nonmembers)}. Give more, or set patience to none."
+        )
     outsiders = rng.permutation(len(nonmembers))
+    sizes = _affordable(target, [min(plan.records, len(members)), min(plan.records, len(nonmembers) - known), known])
     chosen = {
-        "members": np.sort(rng.permutation(len(members))[: plan.records]),
-        "nonmembers": len(members) + np.sort(outsiders[known:][: plan.records]),
-        POPULATION: len(members) + np.sort(outsiders[:known]),
+        "members": np.sort(rng.permutation(len(members))[: sizes[0]]),
+        "nonmembers": len(members) + np.sort(outsiders[known:][: sizes[1]]),
+        POPULATION: len(members) + np.sort(outsiders[:known][: sizes[2]]),
     }
-    corpus = Corpus(_compacted(members, nonmembers), {name: rows for name, rows in chosen.items() if len(rows)})
+    corpus = Corpus(_joined(members, nonmembers), {name: rows for name, rows in chosen.items() if len(rows)})
     data = keep(corpus, store)
     return Subject(
         target,
@@ -101,6 +154,20 @@ def prepare(
         engine=engine,
         progress=progress,
     )
+
+
+def _affordable(target: Target, sizes: Sequence[int]) -> list[int]:
+    """How many records of each part may be asked about under the target's query budget."""
+    release, total = target.release, sum(sizes)
+    left = total if release.budget is None else min(total, release.budget - release.queries)
+    afforded = [size * left // total for size in sizes]
+    if min(afforded[:2]) < LEAST:
+        raise BadInputError(
+            f"query budget: expected enough for {LEAST} members and {LEAST} non-members, but of {release.budget:,} "
+            f"queries {release.queries:,} went into trying the model, and the rest pays for {afforded[0]} and "
+            f"{afforded[1]}. Raise it."
+        )
+    return afforded
 
 
 def audit(subject: Subject, *, command: str) -> Facts:
@@ -126,7 +193,9 @@ def audit(subject: Subject, *, command: str) -> Facts:
     return Facts(
         title=subject.target.name or "model",
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        released=f"{worst.card.release} of a {subject.target.kind}",
+        released=f"{worst.card.release} of a {subject.target.kind}"
+        if subject.target.has_inputs
+        else f"{worst.card.release}, given as a table",
         verdict=Verdict(level, worst.card.sentence, worst.confidence, worst.advice),
         cards=cards,
         sections=sections,
@@ -145,40 +214,49 @@ NOT_TESTED = [
 ]
 
 
-def estimate(subject: Subject) -> float:
-    """About how many seconds training the shadow models will take, from two batches of one."""
-    maker = subject.target.architecture() if subject.target.has_inputs else None
-    if maker is None or not subject.budget.shadows:
-        return 0.0
+def estimate(subject: Subject) -> tuple[int, float]:
+    """How many shadow models an audit will train, and about how many seconds that takes, if none is stored yet.
+
+    The time is that of two batches of one torch module, times what there is to do; a classifier that is fitted in
+    another way is not timed.
+    """
+    maker, obstacle = shadow_maker(subject)
+    count = 0 if obstacle else subject.budget.shadows
+    if maker is None or not count:
+        return count, 0.0
     pool = sum(len(subject.corpus.parts[part]) for part in PRIVATE)
     rows = min(2 * subject.recipe.batch_size, pool)
-    sample = subject.corpus.part(*PRIVATE)[:rows]
-    once = Recipe(epochs=1, batch_size=min(subject.recipe.batch_size, rows // 2), precision=subject.recipe.precision)
-    model = maker()
-    fit(model, sample, once, seed=0)
     started = time.perf_counter()
-    fit(model, sample, once, seed=0)
-    return (time.perf_counter() - started) / rows * (pool / 2) * subject.recipe.epochs * subject.budget.shadows
+    trial(subject, maker, rows)
+    return count, (time.perf_counter() - started) / rows * (pool / 2) * subject.recipe.epochs * count
 
 
-def _compacted(members: Dataset, nonmembers: Dataset) -> Dataset:
-    sides = []
-    for name, side in (("member", members), ("non-member", nonmembers)):
-        ids = tuple(side.id(row) if side.ids else f"{name} {row}" for row in range(len(side)))
-        sides.append(
-            Dataset(side.inputs, side.targets, side.attributes, classes=members.classes, name=members.name, ids=ids)
+def _joined(members: Dataset, nonmembers: Dataset) -> Dataset:
+    """All records in one, with the attributes that both sides have, each named in the report by its side and row."""
+    shared = [name for name in members.attributes if name in nonmembers.attributes]
+    sides = [
+        replace(
+            side,
+            attributes={key: side.attributes[key] for key in shared},
+            attribute_classes={key: names for key, names in side.attribute_classes.items() if key in shared},
+            ids=side.ids or tuple(f"{name} {row}" for row in range(len(side))),
         )
+        for name, side in (("member", members), ("non-member", nonmembers))
+    ]
     return concatenate(sides)
 
 
 def _settings(subject: Subject) -> dict[str, str]:
     recipe = ", ".join(f"{item.name} {getattr(subject.recipe, item.name)}" for item in fields(subject.recipe))
-    counts: Sequence[str] = [f"{len(rows):,} {name}" for name, rows in subject.corpus.parts.items()]
+    counts = [f"{len(rows):,} {name}" for name, rows in subject.corpus.parts.items()]
+    asked = sum(len(rows) for rows in subject.corpus.parts.values())
     hardware = machine()
     return {
         "model": f"{subject.target.kind}"
         + (f", {subject.target.parameters:,} parameters" if subject.target.parameters else ""),
-        "records": ", ".join(counts),
+        "records": f"{', '.join(counts)}, of {len(subject.corpus.data):,} given"
+        if asked < len(subject.corpus.data)
+        else ", ".join(counts),
         "record shape": " x ".join(map(str, subject.corpus.data.shape)),
         "classes": str(subject.corpus.data.num_classes),
         "budget": subject.budget.name,

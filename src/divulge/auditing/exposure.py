@@ -1,6 +1,6 @@
 """Who is exposed: risk by class, by attribute and by record."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,10 +45,31 @@ def by_group(
     )
 
 
+def grouped(column: np.ndarray, names: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """Names of the groups of an attribute's values, and the group of each record; many values fall into five ranges of
+    about as many records each.
+
+    Example:
+        >>> grouped(np.array([1, 0, 1]), ("no", "yes"))[0], grouped(np.arange(100), ())[0][:2]
+        (['no', 'yes'], ['0 to 19', '20 to 39'])
+    """
+    if names:
+        return list(names), column.astype(np.int64)
+    values = np.unique(column)
+    if len(values) <= GROUPS:
+        return [f"{value:g}" for value in values], np.searchsorted(values, column)
+    cuts = np.unique(np.quantile(column, [0.2, 0.4, 0.6, 0.8]))
+    groups = np.searchsorted(cuts, column, side="right")
+    kept = np.unique(groups)
+    told = [f"{column[groups == group].min():.4g} to {column[groups == group].max():.4g}" for group in kept]
+    return told, np.searchsorted(kept, groups)
+
+
 def histogram(scores: np.ndarray, members: np.ndarray, *, bins: int = 40) -> Histogram:
     """Scores of members and non-members in shared bins; the lowest and highest half per cent go into the last bins."""
     low, high = np.quantile(scores, [0.005, 0.995])
-    edges = np.linspace(low, high if high > low else low + 1, bins + 1)
+    least = 1e-6 * max(1.0, abs(low), abs(high))  # narrower bins would have edges that are one number
+    edges = np.linspace(low, max(high, low + least), bins + 1)
     inside, outside = (np.histogram(scores[mask].clip(edges[0], edges[-1]), edges)[0] for mask in (members, ~members))
     return Histogram(
         title="Risk of every record",
@@ -93,10 +114,9 @@ def blocks(data: Dataset, scores: np.ndarray, members: np.ndarray, *, rate: floa
     if data.num_classes > 1:
         told.append(by_group("By class", list(data.classes), data.targets.numpy(), scores, members, rate=rate))
     for name, column in data.attributes.items():
-        values = np.unique(column.numpy())
-        if 1 < len(values) <= GROUPS:
-            groups = np.searchsorted(values, column.numpy())
-            told.append(by_group(f"By {name}", [f"{value:g}" for value in values], groups, scores, members, rate=rate))
+        names, groups = grouped(column.numpy(), data.attribute_classes.get(name, ()))
+        if len(names) > 1:
+            told.append(by_group(f"By {name}", names, groups, scores, members, rate=rate))
     return [*told, gallery(data, scores, members, pictures=pictures), histogram(scores, members)]
 
 

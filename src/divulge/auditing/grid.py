@@ -77,10 +77,12 @@ def defended(subject: Subject, answers: Mapping[str, Artifact], truth: np.ndarra
 
 
 def _recommended(points: list[Point]) -> str:
-    """Whose worst adversary learns least, of those within a point of the best accuracy; empty for no defense."""
+    """Whose worst adversary learns least, of those within a point of the best accuracy; empty where none of them lowers
+    the AUC of no defense by a point.
+    """
     series = {point.series for point in points}
     worst = {name: max(p.y for p in points if p.series == name) for name in series}
     useful = {name: min(p.x for p in points if p.series == name) for name in series}
     eligible = [name for name in series if useful[name] >= max(useful.values()) - 0.01]
     best = min(eligible, key=lambda name: (worst[name], name))
-    return "" if best == "none" else best
+    return best if worst[best] < worst["none"] - 0.01 else ""

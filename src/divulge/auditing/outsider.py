@@ -9,11 +9,11 @@ ROWS = 2_000
 
 
 def without_model(members: Dataset, nonmembers: Dataset, *, seed: int) -> Finding | None:
-    """AUC of telling members from non-members by the records themselves; above 0.5 the two sets differ in kind.
+    """AUC of telling members from non-members by the records alone; above 0.5 the two sets differ in kind.
 
     Logistic regression on the leading principal components and the label, cross-fitted in five folds, on at most 2,000
-    records a side. An attack that merely recognizes the kind of record would score as high; see Das, Zhang and Tramer 2024
-    (arXiv 2406.16201).
+    records a side. An attack that merely recognizes the kind of record would score as high (Das, Zhang and Tramer 2024,
+    arXiv 2406.16201).
 
     Returns:
         The finding, or None with fewer than 25 records a side.

@@ -23,6 +23,7 @@ def png(image: torch.Tensor, *, least: int = 96) -> str:
 
 
 def row_text(data: Dataset, row: int, *, columns: int = 8) -> str:
-    """The first columns of a table's row."""
-    values = data.inputs[row][:columns].tolist()
-    return ", ".join(f"{value:.4g}" for value in values) + (", …" if data.inputs.shape[1] > columns else "")
+    """The first columns of a table's row, by name where they have names."""
+    values = [f"{value:.4g}" for value in data.inputs[row][:columns].tolist()]
+    named = [f"{name} {value}" for name, value in zip(data.features, values, strict=False)]
+    return ", ".join(named or values) + (", …" if data.inputs.shape[1] > columns else "")

@@ -10,8 +10,9 @@ from divulge.auditing import exposure, words
 from divulge.auditing.facts import Block, Card, Curve, Plot, Section, Table, Text
 from divulge.auditing.grid import defended
 from divulge.auditing.probes.base import Outcome
+from divulge.auditing.shadowing import QUICK
 from divulge.auditing.subject import PRIVATE, Subject
-from divulge.metrics import Estimate, Finding, auc, roc_curve, thinned, tpr_at_fpr, tpr_metric
+from divulge.metrics import Estimate, Finding, auc, auc_difference, roc_curve, thinned, tpr_at_fpr, tpr_metric
 from divulge.runs.step import Artifact
 
 OTHERS = 3
@@ -39,6 +40,7 @@ class Evidence:
         truth: bool `(N,)`, members first.
         answers: what `target` and `shadows...` answered.
         shadows: how many shadow models were trained.
+        obstacle: why there are none, in words; empty where there are some.
         posing: whether an untrained copy stood in the target's place in the controls.
         outside: what can be guessed from the records without the model.
     """
@@ -48,13 +50,25 @@ class Evidence:
     truth: np.ndarray
     answers: Mapping[str, Artifact]
     shadows: int
+    obstacle: str
     posing: bool
     outside: Finding | None
 
 
 @dataclass(frozen=True)
 class Headline:
-    """The strongest attack, with intervals widened for having been chosen out of several (Bonferroni)."""
+    """The strongest attack, with intervals widened for having been chosen out of several (Bonferroni).
+
+    Args:
+        best: the attack.
+        rate: the false positive rate that was looked at.
+        auc: its AUC.
+        tpr: its true positive rate at `rate`, None where it does not surely exceed guessing and the control.
+        control: the control's findings, by `AUC` and `TPR`.
+        band: how bad it is.
+        doubt: why it counts for nothing although it exceeds guessing: `kind`, the control exceeds guessing as well, so
+            members and non-members differ in kind; `few`, there are too few records to tell it from its control.
+    """
 
     best: Tried
     rate: float | None
@@ -62,6 +76,7 @@ class Headline:
     tpr: Estimate | None
     control: dict[str, Finding]
     band: int
+    doubt: words.Doubt
 
 
 def outcome(subject: Subject, evidence: Evidence) -> Outcome:
@@ -76,7 +91,7 @@ def outcome(subject: Subject, evidence: Evidence) -> Outcome:
         f"95 % interval, widened for choosing the strongest of {len(evidence.tried)} attacks; "
         f"{int(evidence.truth.sum()):,} members, {outside:,} non-members, {evidence.shadows} shadow models. {control}"
     )
-    if evidence.outside is not None and evidence.outside.low > 0.55:
+    if evidence.outside is not None and _differ(evidence):
         confidence += (
             " Careful: members and non-members can be told apart without the model (AUC "
             f"{evidence.outside.value:.2f}), so they differ in kind, and part of the finding may be that difference."
@@ -93,7 +108,7 @@ def outcome(subject: Subject, evidence: Evidence) -> Outcome:
             "shadow models": str(evidence.shadows),
             "attack": f"{head.best.seconds:.1f} s",
         },
-        sentence=words.sentence(head.band, auc=head.auc, rate=head.rate, tpr=head.tpr),
+        sentence=words.sentence(head.band, auc=head.auc, rate=head.rate, tpr=head.tpr, doubt=head.doubt),
     )
     rate = head.rate or 0.1
     sections = [
@@ -115,7 +130,16 @@ def outcome(subject: Subject, evidence: Evidence) -> Outcome:
         card=card,
         band=head.band,
         confidence=confidence,
-        advice=words.advice(head.band, gap=accuracy[0] - accuracy[1], shadows=evidence.shadows),
+        advice=words.advice(
+            head.band,
+            head.doubt,
+            gap=accuracy[0] - accuracy[1],
+            shadows=evidence.shadows,
+            trainable=evidence.obstacle in ("", QUICK),
+            budget=subject.budget.name,
+            # Controls on shadow models carry the difference in kind as well: what exceeds them is the model's doing.
+            alike=bool(evidence.shadows) or not _differ(evidence),
+        ),
         sections=sections,
         settings={
             "accuracy on members": f"{100 * accuracy[0]:.2f} %",
@@ -124,7 +148,7 @@ def outcome(subject: Subject, evidence: Evidence) -> Outcome:
             "attacks that ran": ", ".join(one.attack.name for one in evidence.tried),
         },
         assumptions=_assumptions(subject, evidence),
-        not_tested=[f"{name}: {reason}" for name, reason in evidence.refused.items()],
+        not_tested=_not_tested(evidence),
         references=sorted({one.attack.source for one in evidence.tried if one.attack.source}),
         records=exposure.columns(candidates, head.best.scores, evidence.truth),
     )
@@ -133,13 +157,14 @@ def outcome(subject: Subject, evidence: Evidence) -> Outcome:
 def headline(evidence: Evidence) -> Headline:
     """The strongest attack by the lower end of its true positive rate, or of its AUC where no rate beats chance."""
     truth, level = evidence.truth, 1 - 0.05 / len(evidence.tried)
-    rate = words.headline_rate(int((~truth).sum()))
+    outside = int((~truth).sum())
+    rate = words.headline_rate(outside)
+    guess = words.chance(rate, outside, confidence=level) if rate else 1.0
     judged = []
     for one in evidence.tried:
         area = auc(one.scores, truth, confidence=level)
         caught = tpr_at_fpr(one.scores, truth, fpr=rate, confidence=level) if rate else None
-        lift = max(0.0, caught.low - rate) if caught and rate else 0.0
-        judged.append((lift, area.low, area, caught, one))
+        judged.append((max(0.0, caught.low - guess) if caught else 0.0, area.low, area, caught, one))
     _, _, area, caught, best = max(judged, key=lambda entry: entry[:2])
     control = {}
     if null := best.findings["AUC"].control:
@@ -147,13 +172,35 @@ def headline(evidence: Evidence) -> Headline:
     name = tpr_metric(rate) if rate else ""
     if name in best.findings and (null := best.findings[name].control):
         control["TPR"] = null
-    return Headline(best, rate, area, caught, control, words.band(area, rate, caught, control))
+    null = control.get("TPR")
+    by_rate = caught is not None and caught.low > max(guess, null.high if null else guess)
+    lead = None if best.null is None else auc_difference(best.scores, best.null, truth, confidence=level)
+    seen = by_rate or (area.low > 0.5 and (lead is None or lead.low > 0))
+    found = caught if by_rate else None
+    lift = found.value / rate if found and rate else 0.0
+    doubt: words.Doubt = ""
+    if not seen and (area.low > 0.5 or (caught is not None and caught.low > guess)):
+        apart = best.null is not None and auc(best.null, truth, confidence=level).low > 0.5
+        doubt = "kind" if apart or _differ(evidence) else "few"
+    return Headline(best, rate, area, found, control, words.band(area, lift, seen=seen), doubt)
+
+
+def _differ(evidence: Evidence) -> bool:
+    """Whether members and non-members can be told apart without the model."""
+    return evidence.outside is not None and evidence.outside.low > 0.55
 
 
 def _finding(head: Headline, n: int) -> Finding:
-    if head.tpr is not None and head.rate is not None and head.tpr.low > head.rate:
+    if head.tpr is not None and head.rate is not None:
         return Finding(tpr_metric(head.rate), *head.tpr, n=n, control=head.control.get("TPR"))
     return Finding("AUC", *head.auc, n=n, control=head.control.get("AUC"))
+
+
+def _not_tested(evidence: Evidence) -> list[str]:
+    told = [f"{name}: {reason}." for name, reason in evidence.refused.items()]
+    if evidence.obstacle:
+        told.insert(0, f"Attacks with shadow models, the strongest there are: {evidence.obstacle.rstrip('.')}.")
+    return told
 
 
 def _control_words(evidence: Evidence) -> str:

@@ -130,7 +130,7 @@ class Dataset:
             inputs=self.inputs[index],
             targets=self.targets[index],
             attributes={key: column[index] for key, column in self.attributes.items()},
-            ids=tuple(self.id(int(row)) for row in rows) if self.ids else (),
+            ids=tuple(self.ids[row] for row in rows.tolist()) if self.ids else (),
         )
 
     def id(self, row: int) -> str:

@@ -22,7 +22,7 @@ Item = tuple[str, bytes | Path]
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "PPM", "TIFF")  # no format whose decoder starts another program
 _BATCH = 256
-_THREADED = 100 * 100  # below this many pixels, threads spend more on the interpreter's lock than they gain
+_THREADED = 100 * 100  # below this many bytes a picture, threads spend more on the interpreter's lock than they gain
 
 
 def to_inputs(pixels: np.ndarray) -> Tensor:

@@ -69,7 +69,6 @@ def read_path(path: Path, *, part: str, options: Mapping[str, Any]) -> Dataset:
     require_part(part, layout.parts(path), where=f"{path} ({layout.kind})")
     for name in options:
         if name not in layout.options:
-            raise BadInputError(
-                f"{path}: {layout.kind} take no {name!r}. Options: {', '.join(sorted(layout.options))}."
-            )
+            listed = ", ".join(sorted(layout.options))
+            raise BadInputError(f"{path} ({layout.kind}) takes no {name!r}. Options: {listed}.")
     return layout.read(path, part=part, **options)

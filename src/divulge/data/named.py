@@ -79,9 +79,9 @@ class NamedSet:
         return replace(data, name=self.name)
 
     def _options(self, layout: Layout, given: Mapping[str, Any]) -> dict[str, Any]:
-        default, *rest = self.columns
+        default = next(iter(self.columns))
         target = given.get("target", default)
-        attributes = given.get("attributes") or tuple(name for name in (default, *rest) if name != target)
+        attributes = given.get("attributes") or tuple(name for name in self.columns if name != target)
         others = {name: self.columns[name] for name in attributes if self.columns.get(name)}
         own = {
             "target": target,
@@ -91,16 +91,18 @@ class NamedSet:
             "encoding": Encoding(self.columns.get(target, ()), others),
         }
         for name, value in given.items():
-            if name not in layout.options and value != own[name]:
+            if name not in layout.options and (name, value) != ("target", default):
                 raise BadInputError(f"{self.name} as {layout.kind} takes no {name!r}.")
         return {name: value for name, value in {**own, **given}.items() if name in layout.options}
 
     def _locate(self, part: str, data_dir: Path | None) -> tuple[Path, Layout]:
         roots = data_roots(data_dir)
-        places = [root / folder for root in roots for folder in self.folders or (self.name,)]
         other = self.elsewhere()
+        places = [root / folder for root in roots for folder in self.folders or (self.name,)] + (
+            [other] if other else []
+        )
         found = ""
-        for place in (*places, *((other,) if other else ())):
+        for place in places:
             layout = layout_of(place, (*self.layouts, *LAYOUTS)) if place.is_dir() else None
             if layout and part in layout.parts(place):
                 return place, layout

@@ -120,7 +120,7 @@ def from_columns(
     Raises:
         BadInputError: an unknown column or value, a missing value, or a text column with over 1,000 values.
     """
-    encoding = encoding or Encoding()
+    encoding, vocabulary = encoding or Encoding(), vocabulary or {}
     columns = {inert(name): _inert(values) for name, values in columns.items()}
     target = target_column(tuple(columns), target, where=where)
     for name in attributes:
@@ -128,8 +128,8 @@ def from_columns(
             raise BadInputError(f"{where}: no column {name!r} for an attribute. Columns: {', '.join(columns)}.")
     for name, values in columns.items():
         _refuse_missing(values, where=f"{where}, column {name!r}")
-    vocabulary = vocabulary or {}
-    targets, classes = encode(columns[target], encoding.classes, where=f"{where}, column {target!r}")
+    classes = encoding.classes or vocabulary.get(target, ())
+    targets, classes = encode(columns[target], classes, where=f"{where}, column {target!r}")
     kept, attribute_classes = {}, {}
     for name in attributes:
         known = encoding.attribute_classes.get(name) or vocabulary.get(name, ())
@@ -137,32 +137,23 @@ def from_columns(
         kept[name] = torch.from_numpy(values)
         if names:
             attribute_classes[name] = names
-    features = {name: values for name, values in columns.items() if name != target}
+    if encoding.features:
+        vocabulary = {name: _values_of(name, encoding.features) for name in columns}
+    features: dict[str, np.ndarray] = {}
+    for name, values in columns.items():
+        if name != target:
+            features |= _block(name, values, vocabulary.get(name, ()), where=where)
     if not features:
         raise BadInputError(f"{where}: expected columns of features beside the labels, found none.")
     if encoding.features:
-        vocabulary = {name: _values_of(name, encoding.features) for name in features}
-    blocks = [_block(name, values, vocabulary.get(name, ()), where=where) for name, values in features.items()]
-    names = tuple(name for block in blocks for name in block)
-    inputs = np.zeros((len(targets), len(names)), np.float32)
-    for position, column in enumerate(column for block in blocks for column in block.values()):
-        inputs[:, position] = column
-    if encoding.features:
-        if set(names) != set(encoding.features):
-            lacking, extra = sorted(set(encoding.features) - set(names)), sorted(set(names) - set(encoding.features))
-            raise BadInputError(
-                f"{where}: expected the columns of the other table; it lacks {lacking[:5] or 'none'} and adds "
-                f"{extra[:5] or 'none'}."
-            )
-        inputs = inputs[:, [names.index(name) for name in encoding.features]]
-        names = encoding.features
+        features = _ordered(features, encoding.features, where=where)
     return Dataset(
-        torch.from_numpy(inputs),
+        torch.from_numpy(np.stack([column.astype(np.float32) for column in features.values()], axis=1)),
         torch.from_numpy(targets),
         attributes=kept,
-        classes=classes,
+        classes=tuple(classes),
         attribute_classes=attribute_classes,
-        features=names,
+        features=tuple(features),
     )
 
 
@@ -174,12 +165,25 @@ def _inert(values: np.ndarray) -> np.ndarray:
 
 
 def _refuse_missing(values: np.ndarray, *, where: str) -> None:
+    if not len(values):
+        raise BadInputError(f"{where}: expected records, found none.")
     missing = values == "" if values.dtype.kind == "U" else ~np.isfinite(values)
     if missing.any():
         raise BadInputError(
             f"{where}: {int(missing.sum())} missing or infinite values, the first in row {int(missing.argmax())}. "
             "Remove those records or fill them in."
         )
+
+
+def _ordered(features: Mapping[str, np.ndarray], wanted: Sequence[str], *, where: str) -> dict[str, np.ndarray]:
+    """The feature columns in the order of another table's, which must have the same."""
+    lacking, extra = sorted(set(wanted) - set(features)), sorted(set(features) - set(wanted))
+    if lacking or extra:
+        raise BadInputError(
+            f"{where}: expected the columns of the other table; it lacks {lacking[:5] or 'none'} and adds "
+            f"{extra[:5] or 'none'}."
+        )
+    return {name: features[name] for name in wanted}
 
 
 def _values_of(name: str, features: Sequence[str]) -> tuple[str, ...]:

@@ -23,6 +23,11 @@ class Defense:
     randomness: ClassVar[str] = "none"
     """What the defense draws at random, in words; an oracle adversary knows it too."""
 
+    @property
+    def needs_validation(self) -> bool:
+        """Whether training under it takes validation records."""
+        return False
+
     def architecture(self, model: nn.Module) -> nn.Module:
         """The network that is trained in place of `model`; `model` itself is left as it was."""
         return model

@@ -12,6 +12,8 @@ from divulge.defenses.base import Defense
 from divulge.errors import BadInputError
 from divulge.training import Epoch, Recipe, fit
 
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
 
 @dataclass(frozen=True)
 class Dropout(Defense):
@@ -34,12 +36,27 @@ class Dropout(Defense):
     def __post_init__(self) -> None:
         if not 0 < self.rate < 1:
             raise BadInputError(f"dropout: expected 0 < rate < 1, got {self.rate}.")
+        if self.patience is not None and self.patience < 1:
+            raise BadInputError(f"dropout: expected patience >= 1 or none, got {self.patience}.")
+
+    @property
+    def needs_validation(self) -> bool:
+        """Stopping early takes records to judge by."""
+        return self.patience is not None
 
     def architecture(self, model: nn.Module) -> nn.Module:
-        """The network with dropout put before its linear layers, all but one that reads the record itself."""
+        """The network with dropout put before its linear layers, all but one that reads the record itself.
+
+        Linear layers inside ready-made blocks of PyTorch, such as attention, stay as they are: the block reads their
+        weights.
+        """
         model = copy.deepcopy(model)
         holders = [
-            (m, name) for m in model.modules() for name, child in m.named_children() if isinstance(child, nn.Linear)
+            (m, name)
+            for m in model.modules()
+            if isinstance(m, CONTAINERS) or not type(m).__module__.startswith("torch.nn.")
+            for name, child in m.named_children()
+            if isinstance(child, nn.Linear)
         ]
         reads_record = next((m for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv2d))), None)
         for holder, name in holders:

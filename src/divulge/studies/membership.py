@@ -12,7 +12,8 @@ from divulge.attacks.membership import MembershipAttack
 from divulge.auditing.attack import Attempt, Scene, attack
 from divulge.auditing.corpus import Corpus, keep
 from divulge.auditing.train import Design, Training, shadow_steps, train
-from divulge.data import Dataset, concatenate, load, split
+from divulge.data import Dataset, concatenate, copies, load, split
+from divulge.data.catalog import named_set
 from divulge.defenses import DEFENSES, Defense
 from divulge.errors import BadInputError
 from divulge.metrics import Finding, accuracy, score_membership
@@ -82,14 +83,15 @@ class MembershipStudy(Study):
     def corpus(self, data_dir: Path | None) -> Corpus:
         """The four parts and the validation rows, disjoint and free of copies across parts."""
         training = load(self.data, data_dir=data_dir)
+        sizes = dict.fromkeys((*CANDIDATES, *SHADOWED), self.part)
+        validation = dict.fromkeys(("target_valid", "shadow_valid"), self.validation)
+        if "test" not in named_set(self.data).counts:
+            return Corpus(training, split(training, {**sizes, **validation}, seed=self.seed).rows)
         held_out = load(self.data, part="test", data_dir=data_dir)
-        parts = split(training, dict.fromkeys((*CANDIDATES, *SHADOWED), self.part), seed=self.seed)
-        seen = set(training.hashes())
-        fresh = np.array([row for row, digest in enumerate(held_out.hashes()) if digest not in seen])
-        valid = split(
-            held_out[fresh], {"target_valid": self.validation, "shadow_valid": self.validation}, seed=self.seed
-        )
-        rows = dict(parts.rows) | {name: len(training) + fresh[own] for name, own in valid.rows.items()}
+        fresh = np.flatnonzero(~copies(held_out, of=training))
+        valid = split(held_out[fresh], validation, seed=self.seed)
+        rows = dict(split(training, sizes, seed=self.seed).rows)
+        rows |= {name: len(training) + fresh[own] for name, own in valid.rows.items()}
         return Corpus(concatenate([training, held_out]), rows)
 
     def steps(self, store: Store, *, data_dir: Path | None) -> dict[str, Step]:

@@ -12,6 +12,7 @@ from divulge.auditing.ask import Asking, Refitting, ask, refit
 from divulge.auditing.attack import Attempt, Scene, attack, look
 from divulge.auditing.outsider import without_model
 from divulge.auditing.probes.base import Outcome, Probe
+from divulge.auditing.shadowing import shadow_maker
 from divulge.auditing.subject import PRIVATE, Subject
 from divulge.auditing.telling import Evidence, Tried, outcome
 from divulge.auditing.train import Design, Fresh, Training, shadow_steps, untrained
@@ -34,7 +35,7 @@ class Membership(Probe):
 
     def run(self, subject: Subject) -> Outcome:
         """Ask the target, train the shadows the budget allows, run every attack with its control, score."""
-        target, shadows, posing = self._steps(subject)
+        target, shadows, posing, obstacle = self._steps(subject)
         here = LocalEngine(1)
         asked = execute([target], subject.store, engine=here, progress=subject.progress)[target.key]
         engine = subject.engine if shadows else here
@@ -70,27 +71,28 @@ class Membership(Probe):
             members, nonmembers = (subject.corpus.part(part) for part in PRIVATE)
             outside = without_model(members, nonmembers, seed=subject.seed)
         return outcome(
-            subject, Evidence(tuple(tried), refused, truth, answers, count, posing=bool(posing), outside=outside)
+            subject,
+            Evidence(tuple(tried), refused, truth, answers, count, obstacle, posing=bool(posing), outside=outside),
         )
 
-    def _steps(self, subject: Subject) -> tuple[Step, dict[str, Step], dict[str, Step]]:
-        """The target asked, its shadows, and, without shadows, what can stand in its place in a control."""
+    def _steps(self, subject: Subject) -> tuple[Step, dict[str, Step], dict[str, Step], str]:
+        """The target asked, its shadows, without shadows what can stand in its place in a control, and why there are
+        no shadows.
+        """
         target, data = subject.target, {"data": subject.data}
         asking = Asking(target.fingerprint, subject.answered, ("members",), target.release)
         asked = Step(ask, asking, data, label="ask the target")
-        if not target.has_inputs:
-            return asked, {}, {}
+        maker, obstacle = shadow_maker(subject)
         count, seed = subject.budget.shadows, subject.seed + 1
-        if target.refit is not None:
+        if target.refit is not None and not obstacle:
             shadows = {}
             for number in range(count):
                 design = Design(number, 1, subject.seed)
                 settings = Refitting(target.fingerprint, PRIVATE, subject.answered, design, seed, target.refit)
                 shadows[f"shadows-{number:03d}"] = Step(refit, settings, data, label=f"shadow {number + 1} of {count}")
-            return asked, shadows, {}
-        maker = target.architecture()
+            return asked, shadows, {}, ""
         if maker is None:
-            return asked, {}, {}
+            return asked, {}, {}, obstacle
         training = Training(
             architecture=Fresh(target.fingerprint, maker),
             recipe=subject.recipe,
@@ -100,9 +102,10 @@ class Membership(Probe):
             defense=subject.trained_under,
             validation=subject.population,
         )
-        if not count:
-            return asked, {}, {"shadows-untrained": Step(untrained, training, data, label="ask an untrained copy")}
-        return asked, shadow_steps(training, subject.data, like=subject.corpus.data, count=count), {}
+        if obstacle:
+            posing = {"shadows-untrained": Step(untrained, training, data, label="ask an untrained copy")}
+            return asked, {}, posing, obstacle
+        return asked, shadow_steps(training, subject.data, like=subject.corpus.data, count=count), {}, ""
 
     def _runnable(
         self, subject: Subject, scene: Scene, answers: Mapping[str, Artifact]

@@ -54,12 +54,12 @@ def read(
     names = _names(path)
     inputs = _find(names, INPUTS, part) or _require(names, INPUTS, path)
     target = target or _find(names, TARGETS, part) or _require(names, TARGETS, path)
-    values = _array(path, target)
+    values = np.atleast_1d(_array(path, target))
     known = encoding.classes
     if not known and "classes" in names:
         known = tuple(str(name) for name in _array(path, "classes"))
     numbers, classes = encode(
-        np.squeeze(values) if values.ndim > 1 else values, known, where=f"{path}, array {target!r}"
+        values.ravel() if values.size == len(values) else values, known, where=f"{path}, array {inert(target)!r}"
     )
     data = as_dataset((_array(path, inputs), numbers), classes=classes)
     kept, attribute_classes = {}, {}
