@@ -8,7 +8,10 @@ from shutil import which
 import pytest
 
 NEEDS = {
-    "data": (lambda: bool(os.environ.get("DIVULGE_DATA")), "DIVULGE_DATA is not set: the optional data sets are absent"),
+    "data": (
+        lambda: bool(os.environ.get("DIVULGE_DATA")),
+        "DIVULGE_DATA is not set: the optional data sets are absent",
+    ),
     "browser": (lambda: bool(which("chromium") and find_spec("playwright")), "Chromium or playwright is not installed"),
     "ray": (lambda: find_spec("ray") is not None, "the ray extra is not installed"),
 }

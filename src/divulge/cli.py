@@ -133,7 +133,15 @@ def audit(
     if model or endpoint:
         inside = load(members, data_dir=data_dir, target=label)
         part = "test" if members == nonmembers else "train"
-        outside = load(nonmembers, data_dir=data_dir, target=label, part=part, like=inside)
+        try:
+            outside = load(nonmembers, data_dir=data_dir, target=label, part=part, like=inside)
+        except BadInputError as error:
+            if part == "train":
+                raise
+            raise BadInputError(
+                f"--members and --nonmembers are both {members}, so its parts train and test were asked for, but "
+                f"{error} Give each side records of its own."
+            ) from None
         inside, outside = comparable(inside, outside)
         given = Endpoint(endpoint, endpoint_model) if endpoint else load_model(model or "", weights)
         title = name or endpoint_model or Path((model or "").rpartition(":")[0]).stem

@@ -91,4 +91,3 @@ def table_to_logits(table: np.ndarray, *, classes: int, rows: int, logits: bool)
             "If these are logits, say so (logits=True or --logits)."
         )
     return np.log(np.maximum(table.astype(np.float64), FLOOR))
-

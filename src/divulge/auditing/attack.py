@@ -60,7 +60,8 @@ def attack(settings: Attempt, inputs: Mapping[str, Artifact], context: Context) 
     Returns:
         Array `scores` float64 `(n,)` in the order of the candidates, `decisions` bool where the attack decides itself.
     """
-    view = look(opened(inputs["data"]), settings.scene, inputs)
+    scene = settings.scene
+    view = look(opened(inputs["data"], inputs=scene.inputs), scene, inputs)
     evidence = control(view, settings) if settings.scene.control else settings.attack.run(view, seed=settings.seed)
     arrays: dict[str, Any] = {"scores": evidence.scores}
     if evidence.decisions is not None:

@@ -62,21 +62,37 @@ def keep(corpus: Corpus, store: Store) -> Step:
     return step
 
 
-def opened(artifact: Artifact) -> Corpus:
-    """The corpus that `keep` wrote, equal to the bit."""
-    arrays = {name: torch.from_numpy(np.array(array)) for name, array in artifact.arrays.items()}
-    inputs = arrays["inputs"]
+def opened(artifact: Artifact, parts: Sequence[str] = (), *, inputs: bool = True) -> Corpus:
+    """The parts of the corpus that `keep` wrote, equal to the bit, their rows numbered anew.
+
+    Args:
+        artifact: what `keep`'s step left.
+        parts: the parts wanted; all if empty.
+        inputs: whether to load the records themselves; left out they are empty, which is all that most attacks need.
+    """
+    arrays, facts = artifact.arrays, artifact.facts
+    wanted = parts or [name.removeprefix("part/") for name in arrays if name.startswith("part/")]
+    own = {name: np.asarray(arrays[f"part/{name}"]) for name in dict.fromkeys(wanted)}
+    rows = np.concatenate(list(own.values()))
+    records = torch.zeros(len(rows), 0)
+    if inputs:
+        records = torch.from_numpy(np.asarray(arrays["inputs"])[rows])
+        records = records.float() / 255 if records.dtype == torch.uint8 else records
+    names = [name.removeprefix("attribute/") for name in arrays if name.startswith("attribute/")]
     data = Dataset(
-        inputs.float() / 255 if inputs.dtype == torch.uint8 else inputs,
-        arrays["targets"],
-        attributes={k.removeprefix("attribute/"): v for k, v in arrays.items() if k.startswith("attribute/")},
-        classes=tuple(artifact.facts["classes"]),
-        name=artifact.facts["name"],
-        ids=tuple(artifact.facts["ids"]),
-        attribute_classes={name: tuple(values) for name, values in artifact.facts["attribute_classes"].items()},
-        features=tuple(artifact.facts["features"]),
+        records,
+        torch.from_numpy(np.asarray(arrays["targets"])[rows]),
+        attributes={name: torch.from_numpy(np.asarray(arrays[f"attribute/{name}"])[rows]) for name in names},
+        classes=tuple(facts["classes"]),
+        name=facts["name"],
+        ids=tuple(facts["ids"][row] for row in rows) if facts["ids"] else (),
+        attribute_classes={name: tuple(values) for name, values in facts["attribute_classes"].items()},
+        features=tuple(facts["features"]) if inputs else (),
     )
-    return Corpus(data, {k.removeprefix("part/"): v.numpy() for k, v in arrays.items() if k.startswith("part/")})
+    ends = np.cumsum([len(part) for part in own.values()])
+    return Corpus(
+        data, {name: np.arange(end - len(part), end) for (name, part), end in zip(own.items(), ends, strict=True)}
+    )
 
 
 def _kept(settings: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Any) -> Artifact:

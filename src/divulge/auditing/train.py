@@ -83,7 +83,8 @@ def train(settings: Training, inputs: Mapping[str, Artifact], context: Context) 
         `members` bool `(models, n)`, `logits@E` for each asked epoch, and `weight/...` of a single model; facts on
         accuracy, loss and epochs run.
     """
-    corpus = opened(inputs["data"])
+    used = (*settings.parts, *settings.answer, *((settings.validation,) if settings.validation else ()))
+    corpus = opened(inputs["data"], used)
     pool, asked = corpus.rows(settings.parts), corpus.rows(settings.answer)
     design = settings.design
     if design is None:
@@ -136,7 +137,7 @@ def train(settings: Training, inputs: Mapping[str, Artifact], context: Context) 
 
 def untrained(settings: Training, inputs: Mapping[str, Artifact], context: Context) -> Artifact:
     """Ask a network with its first weights: a model that never saw any record; arrays and facts as of `train`."""
-    corpus = opened(inputs["data"])
+    corpus = opened(inputs["data"], settings.answer)
     asked = corpus.rows(settings.answer)
     answers = logits(_network(settings, corpus.data, settings.seed), corpus.data.inputs[asked])[None]
     labels = corpus.data.targets.numpy()[asked]

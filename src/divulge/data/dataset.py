@@ -67,7 +67,7 @@ class Dataset:
                 f"targets: expected int64 of shape ({len(inputs)},), one class number a record, got "
                 f"{str(targets.dtype).removeprefix('torch.')} of shape {tuple(targets.shape)}."
             )
-        if len(inputs):
+        if inputs.numel():
             low, high = (float(edge) for edge in torch.aminmax(inputs))
             if not np.isfinite(low) or not np.isfinite(high):
                 raise BadInputError(
@@ -78,8 +78,8 @@ class Dataset:
                     f"inputs: expected pixels in [0, 1], got {low:.4g} to {high:.4g}. Divide by 255, and leave "
                     "normalization to the model's first layer (divulge.models.Normalize)."
                 )
-            if int(targets.min()) < 0:
-                raise BadInputError(f"targets: expected class numbers from 0, got {int(targets.min())}.")
+        if len(targets) and int(targets.min()) < 0:
+            raise BadInputError(f"targets: expected class numbers from 0, got {int(targets.min())}.")
         if not self.classes:
             count = int(targets.max()) + 1 if len(targets) else 0
             object.__setattr__(self, "classes", tuple(str(number) for number in range(count)))

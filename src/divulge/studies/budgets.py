@@ -46,8 +46,8 @@ class Setting:
 class BudgetStudy(Study):
     """Membership attacks at each number of shadow models, every attack on the same targets with the same shadows.
 
-    The first models of the design are targets in turn, the rest are shadows; a target's twin, trained on exactly the other
-    records, is not among its shadows.
+    The first models of the design are targets in turn, the rest are shadows; a target's twin, trained on exactly the
+    other records, is not among its shadows.
 
     Args:
         settings: data sets and models.
@@ -103,7 +103,13 @@ class BudgetStudy(Study):
         return table
 
     def _measure(
-        self, attack: MembershipAttack, logits: np.ndarray, members: np.ndarray, labels: np.ndarray, pool: int, budget: int
+        self,
+        attack: MembershipAttack,
+        logits: np.ndarray,
+        members: np.ndarray,
+        labels: np.ndarray,
+        pool: int,
+        budget: int,
     ) -> tuple[np.ndarray, np.ndarray]:
         """AUC and true positive rate on each target."""
         shadows = slice(self.targets, self.targets + budget)
@@ -132,4 +138,6 @@ class BudgetStudy(Study):
 def _mean(row: str, metric: str, values: np.ndarray, n: int) -> Row:
     mean = bootstrap(np.mean, values, seed=0)
     chance = 0.5 if metric == "AUC" else None
-    return Row(row, metric, "1", None, mean.value, mean.low, mean.high, n=n * len(values), control=chance, adversary=None)
+    return Row(
+        row, metric, "1", None, mean.value, mean.low, mean.high, n=n * len(values), control=chance, adversary=None
+    )

@@ -63,6 +63,7 @@ class MembershipStudy(Study):
         part: records in each of the four parts.
         validation: rows of the test set each model is validated on.
         shadows: shadow models for the further attacks, each on a random half of the target's candidates.
+        shadow_epochs: how long those are trained; as long as the target if None.
         seed: of splits, weights and attacks.
     """
 
@@ -76,6 +77,7 @@ class MembershipStudy(Study):
     part: int
     validation: int
     shadows: int
+    shadow_epochs: int | None = None
     recipe: Recipe = field(default_factory=Recipe)
     defense: dict[str, Any] = field(default_factory=lambda: {"name": "dropout"})
     seed: int = 0
@@ -179,6 +181,7 @@ class MembershipStudy(Study):
         steps = {f"target/{defended}": single, f"shadow/{defended}": twin}
         many = replace(
             half,
+            recipe=replace(self.recipe, epochs=self.shadow_epochs or longest),
             parts=CANDIDATES,
             answer=(*CANDIDATES, "shadow_out"),
             seed=self.seed + 100,

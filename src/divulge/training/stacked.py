@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional
 
 from divulge.data import Dataset
 from divulge.errors import BadInputError
 from divulge.models import seeded
+from divulge.training.loop import has_fast_bfloat16
 from divulge.training.recipe import Recipe
 
 STACKABLE = (nn.Sequential, nn.Flatten, nn.Linear, nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.Dropout, nn.LayerNorm)
@@ -48,7 +48,8 @@ def fit_stacked(
         The trained networks in evaluation mode; those given are left as they were.
 
     Raises:
-        BadInputError: an architecture or recipe that `stackable` refuses, or fewer than two records for some model.
+        BadInputError: an architecture or recipe that `stackable` refuses, fewer than two records for some model, or a
+            loss that is no longer finite.
     """
     if not stackable(models[0], recipe):
         raise BadInputError(
@@ -60,29 +61,81 @@ def fit_stacked(
             f"{members.shape} with as few as {int(members.sum(axis=1).min())}."
         )
     place = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    skeleton = copy.deepcopy(models[0]).to("meta").train()
-    parameters, buffers = stack_module_state([copy.deepcopy(model).to(place) for model in models])
-    leaves = {name: value.detach().requires_grad_() for name, value in parameters.items()}
-    optimizer = _optimizer(list(leaves.values()), recipe)
+    fast = recipe.precision == "fast" and has_fast_bfloat16(place)
+    skeleton = copy.deepcopy(models[0]).train()
+    stacks = _stack(skeleton, models, place)
+    learned = [stack for stack in stacks.values() if stack.requires_grad]
+    optimizer = _optimizer(learned, recipe)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, recipe.lr_decay)
     generator = torch.Generator().manual_seed(seed)
     inputs, targets = data.inputs.to(place), data.targets.to(place)
 
-    def losses(values: dict[str, Tensor], held: dict[str, Tensor], x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-        answer = functional_call(skeleton, (values, held), (x,))
-        return (functional.cross_entropy(answer, y, reduction="none") * weight).sum() / weight.sum()
-
-    step = vmap(losses, randomness="different")
     with seeded(seed):
         for epoch in range(recipe.epochs):
+            total = torch.zeros((), device=place)
             for rows, weight in _batches(members, recipe.batch_size, generator):
-                rows, weight = rows.to(place), weight.to(place)
+                chosen, share = rows.flatten().to(place), (weight / weight.sum(dim=1, keepdim=True)).to(place)
+                batch = inputs.index_select(0, chosen).unflatten(0, rows.shape)
+                with torch.autocast(place.type, dtype=torch.bfloat16, enabled=fast):
+                    answer = _forward(skeleton, stacks, batch).flatten(0, 1).float()
+                losses = functional.cross_entropy(answer, targets.index_select(0, chosen), reduction="none")
+                loss = (losses * share.flatten()).sum()
                 optimizer.zero_grad()
-                step(leaves, buffers, inputs[rows], targets[rows], weight).sum().backward()
+                loss.backward()
                 optimizer.step()
+                total += loss.detach()
+            if not total.isfinite():
+                raise BadInputError(
+                    f"training diverged in epoch {epoch + 1}: the loss is {float(total)}. Lower the learning rate."
+                )
             schedule.step()
             watch(epoch + 1)
-    return [_unstack(models[0], leaves, buffers, index) for index in range(len(models))]
+    return [_unstack(models[0], stacks, skeleton, index) for index in range(len(models))]
+
+
+def _stack(skeleton: nn.Module, models: Sequence[nn.Module], place: torch.device) -> dict[int, Tensor]:
+    """All models' values `(S, *shape)` of each parameter of `skeleton`, by the parameter's id; matrices `(S, in, out)`.
+
+    Of a matrix in the layout of `nn.Linear`, a batched product gives the gradient transposed, which is costly to copy.
+    """
+    matrices = _matrices(skeleton)
+    stacks = {}
+    for parameter, *values in zip(skeleton.parameters(), *(model.parameters() for model in models), strict=True):
+        stack = torch.stack([value.detach() for value in values]).to(place)
+        if id(parameter) in matrices:
+            stack = stack.mT.contiguous()
+        stacks[id(parameter)] = stack.requires_grad_(parameter.requires_grad)
+    return stacks
+
+
+def _matrices(skeleton: nn.Module) -> set[int]:
+    return {id(module.weight) for module in skeleton.modules() if isinstance(module, nn.Linear)}
+
+
+def _forward(module: nn.Module, stacks: dict[int, Tensor], x: Tensor) -> Tensor:
+    """What each model answers to its own batch, `(S, B, ...)` to `(S, B, ...)`."""
+    match module:
+        case nn.Sequential():
+            for child in module:
+                x = _forward(child, stacks, x)
+            return x
+        case nn.Flatten(start_dim=start, end_dim=end):
+            return x.flatten(start + (start >= 0), end + (end >= 0))
+        case nn.Linear():
+            flat, weight = x.flatten(1, -2), stacks[id(module.weight)]
+            if module.bias is None:
+                product = torch.bmm(flat, weight)
+            else:
+                product = torch.baddbmm(stacks[id(module.bias)].unsqueeze(1), flat, weight)
+            return product.unflatten(1, x.shape[1:-1])
+        case nn.LayerNorm(normalized_shape=shape):
+            x = functional.layer_norm(x, shape, eps=module.eps)
+            for parameter, apply in ((module.weight, torch.mul), (module.bias, torch.add)):
+                if parameter is not None:
+                    stack = stacks[id(parameter)]
+                    x = apply(x, stack.view(len(stack), *[1] * (x.ndim - stack.ndim), *stack.shape[1:]))
+            return x
+    return module(x)
 
 
 def _optimizer(parameters: list[Tensor], recipe: Recipe) -> torch.optim.Optimizer:
@@ -103,14 +156,15 @@ def _batches(members: np.ndarray, size: int, generator: torch.Generator) -> list
     rows = torch.stack([functional.pad(order, (0, longest - len(order))) for order in orders])
     weight = torch.stack([(torch.arange(longest) < len(order)).float() for order in orders])
     batches = list(zip(rows.split(size, dim=1), weight.split(size, dim=1), strict=True))
-    if (batches[-1][1].sum(dim=1) == 0).any():  # a model with no record left for the last batch
+    while (batches[-1][1].sum(dim=1) == 0).any():  # a model with no record left for the last batch
         tail = [torch.cat(pair, dim=1) for pair in zip(*batches[-2:], strict=True)]
         batches[-2:] = [(tail[0], tail[1])]
     return batches
 
 
-def _unstack(like: nn.Module, parameters: dict[str, Tensor], buffers: dict[str, Tensor], index: int) -> nn.Module:
-    model = copy.deepcopy(like)
-    state = {name: value[index].detach().cpu() for name, value in {**parameters, **buffers}.items()}
-    model.load_state_dict(state)
+def _unstack(like: nn.Module, stacks: dict[int, Tensor], skeleton: nn.Module, index: int) -> nn.Module:
+    model, matrices = copy.deepcopy(like), _matrices(skeleton)
+    with torch.no_grad():
+        for parameter, key in zip(model.parameters(), map(id, skeleton.parameters()), strict=True):
+            parameter.copy_(stacks[key][index].T if key in matrices else stacks[key][index])
     return model.eval()

@@ -8,7 +8,7 @@ import numpy as np
 
 from divulge.attacks import ATTACKS
 from divulge.attacks.membership import MembershipAttack
-from divulge.auditing.ask import Asking, Refitting, ask, refit
+from divulge.auditing.ask import Asking, Refitting, asking_steps, refit
 from divulge.auditing.attack import Attempt, Scene, attack, look
 from divulge.auditing.outsider import without_model
 from divulge.auditing.probes.base import Outcome, Probe
@@ -80,8 +80,8 @@ class Membership(Probe):
         no shadows.
         """
         target, data = subject.target, {"data": subject.data}
-        asking = Asking(target.fingerprint, subject.answered, ("members",), target.release)
-        asked = Step(ask, asking, data, label="ask the target")
+        asking = Asking(target.fingerprint, subject.answered, ("members",), (0, 0), target.release)
+        asked = asking_steps(asking, subject.data, records=len(subject.corpus.rows(subject.answered)))
         maker, obstacle = shadow_maker(subject)
         count, seed = subject.budget.shadows, subject.seed + 1
         if target.refit is not None and not obstacle:
