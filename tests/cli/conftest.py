@@ -10,6 +10,7 @@ import pytest
 from divulge.models.mlp import MLP
 
 FACTORY = """
+import torch
 from torch import nn
 
 def build():
@@ -18,7 +19,8 @@ def build():
 def broken():
     raise RuntimeError("no GPU\\nhere")
 
-def untrained_norm():
+def normed():
+    torch.manual_seed(0)  # the same model in every process
     return nn.Sequential(nn.Flatten(), nn.Linear(16, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 3))
 """
 

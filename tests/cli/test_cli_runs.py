@@ -14,8 +14,8 @@ from divulge.runs.store import Store
 
 def start(files, **changes):
     recipe = files.root / "long.toml"
-    recipe.write_text("epochs = 40\nbatch_size = 4\n")
-    told = files.audit(model=f"{files['model.py']}:untrained_norm", weights=None, budget="standard", recipe=recipe)
+    recipe.write_text("epochs = 15\nbatch_size = 4\n")
+    told = files.audit(model=f"{files['model.py']}:normed", weights=None, budget="standard", recipe=recipe)
     told += [part for key, value in changes.items() for part in (f"--{key}", value)]
     code = "from divulge.cli import main; main()"
     return subprocess.Popen(
@@ -39,7 +39,7 @@ def trained(files):
 
 @pytest.fixture
 def deadline():
-    return time.monotonic() + 200
+    return time.monotonic() + 270
 
 
 def test_a_run_killed_while_shadows_train_goes_on_where_it_stood(files, deadline):
