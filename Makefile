@@ -4,19 +4,22 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_WORKERS ?= 2
 
-.PHONY: demo test check install clean
+.PHONY: demo test check bench install clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/divulge demo --out report
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(VENV)/dev.stamp
+	$(BIN)/python -m benchmarks
 
 install: $(VENV)/dev.stamp
 

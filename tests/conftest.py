@@ -45,6 +45,8 @@ def data_dir() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory, monkeypatch):
-    """No test reads or writes the caches of the person who runs it."""
+def _own_places(request, tmp_path_factory, monkeypatch):
+    """No test sees the caches of the person who runs it, and only those that say so see the optional data."""
     monkeypatch.setenv("DIVULGE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    if request.node.get_closest_marker("data") is None:
+        monkeypatch.delenv("DIVULGE_DATA", raising=False)

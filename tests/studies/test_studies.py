@@ -159,7 +159,7 @@ def test_damaged_results_are_refused(tmp_path):
     with pytest.raises(BadInputError, match="found none"):
         read_all(tmp_path)
     (tmp_path / "x.json").write_text("{")
-    with pytest.raises(BadInputError, match="x.json"):
+    with pytest.raises(BadInputError, match=r"x\.json"):
         read_all(tmp_path)
 
 

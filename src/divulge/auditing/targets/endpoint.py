@@ -160,7 +160,7 @@ def endpoint_target(
         name=name or f"{endpoint.model} at {parts.netloc}",
         kind="model behind an HTTP endpoint",
         release=release,
-        fingerprint=settings.fingerprint([endpoint.base, endpoint.model, endpoint.version, endpoint.output]),
+        fingerprint=settings.fingerprint([endpoint.base, endpoint.model, endpoint.version, endpoint.output, logits]),
         notes=(*notes, *examined.notes),
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from divulge import settings
 from divulge.auditing.targets.answers import Reading, examine
 from divulge.auditing.targets.base import Target
 from divulge.errors import BadInputError
@@ -84,7 +85,7 @@ def module_target(
         name=name or type(model).__name__,
         kind="torch module",
         release=release,
-        fingerprint=module_fingerprint(model),
+        fingerprint=settings.fingerprint([module_fingerprint(model), logits]),
         module=model if plain else Reader(model, reading),
         parameters=total,
         notes=tuple(notes),
