@@ -35,4 +35,4 @@ $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 clean:
-	rm -rf $(VENV) report runs build
+	rm -rf $(VENV) .venv-peers report runs build
