@@ -7,6 +7,7 @@ from shutil import which
 
 import pytest
 
+collect_ignore_glob = ["*conftest.py"]  # they hold no doctests, and share one module name
 NEEDS = {
     "data": (
         lambda: bool(os.environ.get("DIVULGE_DATA")),

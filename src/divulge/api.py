@@ -73,6 +73,7 @@ def audit(
         ...         members=(records[0][:30], records[1][:30]),
         ...         nonmembers=(records[0][30:], records[1][30:]),
         ...         budget="quick",
+        ...         logits=True,
         ...         run_dir=folder,
         ...     )
         >>> report.verdict.band
