@@ -10,7 +10,7 @@ demo: $(VENV)/demo.stamp
 	$(BIN)/divulge demo --out report
 
 test: $(VENV)/dev.stamp
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

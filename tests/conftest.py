@@ -22,11 +22,14 @@ REQUIRED = os.environ.get("DIVULGE_REQUIRE", "").split()
 
 
 def pytest_collection_modifyitems(items):
-    """Skip by name what cannot run here."""
+    """Skip by name what cannot run here, and let clusters start one after another."""
     for kind, (present, reason) in NEEDS.items():
         for item in items if not present() else ():
             if item.get_closest_marker(kind):
                 item.add_marker(pytest.mark.skip(reason=reason))
+    for item in items:
+        if item.get_closest_marker("ray"):
+            item.add_marker(pytest.mark.xdist_group("ray"))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -68,7 +68,7 @@ def test_an_interrupt_ends_the_workers(tmp_path):
     driver = start(tmp_path, "waits")
     until(lambda: "middle" in runs(tmp_path / "log"))
     driver.send_signal(signal.SIGINT)
-    output, _ = driver.communicate(timeout=60)
+    output, _ = driver.communicate(timeout=180)
     assert output.split("\n")[:2] == ["interrupted", "no children"]
     assert driver.returncode == 0
 
