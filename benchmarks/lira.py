@@ -34,7 +34,7 @@ class NotRunError(Exception):
 
 
 def lira() -> list[Row]:
-    """One row a peer; both are measured against divulge's LiRA, and the default attack's AUC is in the note."""
+    """One row a peer; both are measured against divulge's LiRA, and the shrinkage attack's AUC is in the note."""
     from sklearn.exceptions import ConvergenceWarning
 
     warnings.filterwarnings("ignore", category=ConvergenceWarning)
@@ -91,7 +91,7 @@ def _row(peer: str, python: Path, task: Path, data: Dataset, count: int, which: 
     note = (
         f"{SHADOWS} shadows of MLPClassifier({SETTINGS['hidden_layer_sizes'][0]}), {count:,} members and "
         f"{len(data) - count:,} non-members of {which}; time from a fitted target to scores; divulge's "
-        f"default attack, shrinkage, on the same shadows: AUC {mean(aucs['shrinkage']):.3f}"
+        f"shrinkage attack on the same shadows: AUC {mean(aucs['shrinkage']):.3f}"
     )
     return replace(row, ours_auc=mean(aucs["ours"]), other_auc=mean(aucs["other"]), note=note)
 
