@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from divulge.errors import BadInputError
 
@@ -18,7 +18,8 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
 
     Args:
         cls: a dataclass.
-        values: field values as TOML or JSON gives them; lists become tuples where the field is one.
+        values: field values as TOML or JSON gives them; lists become tuples where the field is one, and the word
+            `none` None where that is meant, since TOML has no other way to say it.
         where: what to call the source in an error, such as a file name.
 
     Raises:
@@ -29,12 +30,13 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
         >>> @dataclasses.dataclass(frozen=True)
         ... class Thing:
         ...     epochs: int = 3
-        >>> build(Thing, {"epochs": 5})
-        Thing(epochs=5)
+        ...     patience: int | None = 5
+        >>> build(Thing, {"epochs": 5, "patience": "none"})
+        Thing(epochs=5, patience=None)
         >>> build(Thing, {"epoch": 5})
         Traceback (most recent call last):
         ...
-        divulge.errors.BadInputError: Thing has no setting 'epoch'; the nearest is 'epochs'. It has: epochs.
+        divulge.errors.BadInputError: Thing has no setting 'epoch'; the nearest is 'epochs'. It has: epochs, patience.
     """
     from pydantic import TypeAdapter, ValidationError
 
@@ -45,12 +47,19 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             hint = f"; the nearest is {near[0]!r}" if near else ""
             raise BadInputError(f"{label} has no setting {key!r}{hint}. It has: {', '.join(known) or 'none'}.")
+    hints = get_type_hints(cls)
+    meant = {key: None if value == "none" and _optional(hints[key]) else value for key, value in values.items()}
     try:
-        return TypeAdapter(cls).validate_python(dict(values))
+        return TypeAdapter(cls).validate_python(meant)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise BadInputError(f"{label}, setting {place!r}: {first['msg']}; got {first['input']!r}.") from None
+
+
+def _optional(hint: Any) -> bool:
+    """Whether a field takes None and no text."""
+    return type(None) in get_args(hint) and str not in get_args(hint)
 
 
 def canonical(value: Any) -> Any:

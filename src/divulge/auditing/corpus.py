@@ -66,7 +66,7 @@ def opened(artifact: Artifact, parts: Sequence[str] = (), *, inputs: bool = True
     """The parts of the corpus that `keep` wrote, equal to the bit, their rows numbered anew.
 
     Args:
-        artifact: what `keep`'s step left.
+        artifact: what `keep`'s step left, or `divulge.auditing.features.featurize`.
         parts: the parts wanted; all if empty.
         inputs: whether to load the records themselves; left out they are empty, which is all that most attacks need.
     """
@@ -76,8 +76,7 @@ def opened(artifact: Artifact, parts: Sequence[str] = (), *, inputs: bool = True
     rows = np.concatenate(list(own.values()))
     records = torch.zeros(len(rows), 0)
     if inputs:
-        records = torch.from_numpy(np.asarray(arrays["inputs"])[rows])
-        records = records.float() / 255 if records.dtype == torch.uint8 else records
+        records = spread(np.asarray(arrays["inputs"])[rows])
     names = [name.removeprefix("attribute/") for name in arrays if name.startswith("attribute/")]
     data = Dataset(
         records,
@@ -93,6 +92,12 @@ def opened(artifact: Artifact, parts: Sequence[str] = (), *, inputs: bool = True
     return Corpus(
         data, {name: np.arange(end - len(part), end) for (name, part), end in zip(own.items(), ends, strict=True)}
     )
+
+
+def spread(kept: np.ndarray) -> Tensor:
+    """Records as float32, from the form they are kept in: pixels as bytes, features as float16, anything else as is."""
+    records = torch.from_numpy(kept)
+    return records.float() / 255 if records.dtype == torch.uint8 else records.float()
 
 
 def _kept(settings: Mapping[str, Any], inputs: Mapping[str, Artifact], context: Any) -> Artifact:

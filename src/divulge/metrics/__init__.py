@@ -10,6 +10,7 @@ from divulge.metrics.membership import (
     score_membership,
     tpr_metric,
 )
+from divulge.metrics.repeats import over_repeats
 from divulge.metrics.roc import auc, auc_difference, balanced_accuracy, roc_curve, thinned, tpr_at_fpr
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "clopper_pearson",
     "conformal_p_values",
     "macro_scores",
+    "over_repeats",
     "positive_predictive_value",
     "roc_curve",
     "score_membership",

@@ -1,9 +1,9 @@
 """Networks, one family per file, and their layers."""
 
-from divulge.models.base import Architecture, seeded
+from divulge.models.base import Architecture, Featured, Head, seeded
 from divulge.models.layers import Normalize
 from divulge.registry import Registry
 
 MODELS: Registry[Architecture] = Registry("models", __name__, Architecture)
 
-__all__ = ["MODELS", "Architecture", "Normalize", "seeded"]
+__all__ = ["MODELS", "Architecture", "Featured", "Head", "Normalize", "seeded"]
