@@ -12,7 +12,7 @@ from scipy.stats import binom
 from divulge.errors import BadInputError
 from divulge.privacy.bounds import BOUNDS
 from divulge.privacy.bounds.base import GAUSSIAN_MECHANISM
-from divulge.privacy.bounds.gaussian import epsilon_of
+from divulge.privacy.gaussian import epsilon_of
 
 DELTA, ALPHA = 1e-5, 0.05
 TRIALS = 400

@@ -12,7 +12,6 @@ from scipy.stats import binom, nct, nhypergeom, norm
 from divulge.metrics import clopper_pearson
 from divulge.privacy.bounds.clopper_pearson import epsilon_of_rates
 from divulge.privacy.bounds.clopper_pearson import least_false_negatives as private_curve
-from divulge.privacy.bounds.gaussian import epsilon_of, log_delta
 from divulge.privacy.bounds.gaussian_clopper_pearson import distance_of_rates
 from divulge.privacy.bounds.gaussian_clopper_pearson import least_false_negatives as gaussian_curve
 from divulge.privacy.bounds.gaussian_means import least_distance
@@ -20,6 +19,7 @@ from divulge.privacy.bounds.joint import misses, ruled_out_by_misses
 from divulge.privacy.bounds.one_run import epsilon_of_guesses, p_value
 from divulge.privacy.bounds.one_run_f_dp import distance_of_guesses, impossible
 from divulge.privacy.bounds.thresholds import over_splits, strongest
+from divulge.privacy.gaussian import epsilon_of, log_delta
 
 
 def worst_mechanism(guesses, right, deltas):

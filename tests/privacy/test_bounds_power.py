@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import brentq
 
 from divulge.privacy.bounds import BOUNDS
-from divulge.privacy.bounds.gaussian import epsilon_of
+from divulge.privacy.gaussian import epsilon_of
 
 DELTA = 1e-5
 RUNS, PUBLISHED_RUNS = 8, 6

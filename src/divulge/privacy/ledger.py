@@ -16,6 +16,8 @@ from divulge.settings import build
 SCHEMA = "divulge.ledger/1"
 WAY_OUT = "Take the ledger from a copy, or train again: what was spent cannot be found out otherwise."
 
+LEAST_NOISE, MOST_NOISE = 1e-9, 1e9  # beyond them, squares leave what a float can tell apart
+
 Sampling = Literal["poisson", "shuffled"]
 Adjacency = Literal["add-remove", "replace-one"]
 
@@ -47,10 +49,10 @@ class Phase:
                 f"sampling rate: expected the share of the records in a step, above 0 and at most 1, got "
                 f"{self.sampling_rate}. It is the expected batch size divided by the number of records."
             )
-        if not (self.noise_multiplier > 0 and math.isfinite(self.noise_multiplier)):
+        if not LEAST_NOISE <= self.noise_multiplier <= MOST_NOISE:
             raise BadInputError(
-                f"noise multiplier: expected a finite number above 0, got {self.noise_multiplier}. Without noise there "
-                "is no differential privacy."
+                f"noise multiplier: expected a number above 0, from {LEAST_NOISE:g} to {MOST_NOISE:g}, got "
+                f"{self.noise_multiplier}. Without noise there is no differential privacy."
             )
         if not isinstance(self.steps, int) or isinstance(self.steps, bool) or self.steps < 0:
             raise BadInputError(f"steps: expected a whole number, 0 or more, got {self.steps!r}.")
@@ -162,6 +164,8 @@ class Ledger:
 
     def save(self, path: Path | str) -> None:
         """Write the ledger to a JSON file: whole, or not at all.
+
+        Its digest shows damage and edits by hand; whoever wants to forge a ledger can compute another.
 
         Raises:
             StoreError: the file cannot be written.

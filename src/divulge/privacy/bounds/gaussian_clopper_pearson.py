@@ -6,9 +6,9 @@ from typing import ClassVar
 import numpy as np
 
 from divulge.privacy.bounds.base import GAUSSIAN_MECHANISM, INDEPENDENT, Bound
-from divulge.privacy.bounds.gaussian import epsilon_of
 from divulge.privacy.bounds.joint import ruled_out_by_misses
 from divulge.privacy.bounds.thresholds import Threshold, strongest
+from divulge.privacy.gaussian import epsilon_of
 
 
 def distance_of_rates(fpr: np.ndarray, fnr: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from divulge.errors import BadInputError
 from divulge.privacy.bounds.base import GAUSSIAN_MECHANISM, INDEPENDENT, Bound
-from divulge.privacy.bounds.gaussian import epsilon_of
+from divulge.privacy.gaussian import epsilon_of
 
 
 def least_distance(inside: np.ndarray, outside: np.ndarray, alpha: float) -> float:

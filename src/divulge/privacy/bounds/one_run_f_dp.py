@@ -9,9 +9,9 @@ from typing import ClassVar
 import numpy as np
 
 from divulge.privacy.bounds.base import GAUSSIAN_MECHANISM, Bound
-from divulge.privacy.bounds.gaussian import epsilon_of
 from divulge.privacy.bounds.guesses import FAIR_COINS, FIXED_NUMBERS, most_of_guesses
 from divulge.privacy.bounds.search import last_ruled_out
+from divulge.privacy.gaussian import epsilon_of
 
 ROOT_TWO = math.sqrt(2)
 
