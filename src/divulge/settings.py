@@ -62,6 +62,16 @@ def _optional(hint: Any) -> bool:
     return type(None) in get_args(hint) and str not in get_args(hint)
 
 
+def labelled(name: str, values: Any) -> str:
+    """A name with those settings of a dataclass that are not the defaults, such as `top-k (k=1)`."""
+    told = [
+        f"{field.name}={getattr(values, field.name)}"
+        for field in dataclasses.fields(values)
+        if getattr(values, field.name) != field.default
+    ]
+    return f"{name} ({', '.join(told)})" if told else name
+
+
 def canonical(value: Any) -> Any:
     """Turn settings into plain JSON values, the same for equal settings, dataclasses marked by their type's name.
 

@@ -82,9 +82,10 @@ def records():
 def test_training_stops_early_and_keeps_the_best_epoch(records):
     model = Dropout(patience=3).architecture(built(MLP((64,)), (4,)))
     epochs = []
-    history = Dropout(patience=3).train(
+    trained = Dropout(patience=3).train(
         model, records[:30], Recipe(epochs=200, lr=0.02), seed=0, validation=records[30:], watch=epochs.append
     )
+    history = trained.history
     losses = [epoch.validation_loss for epoch in history]
     assert len(history) < 200, "labels are random: validation loss cannot fall for long"
     assert epochs == list(range(1, len(history) + 1))
@@ -96,7 +97,7 @@ def test_training_stops_early_and_keeps_the_best_epoch(records):
 
 def test_without_patience_training_runs_to_the_end_as_the_plain_loop_does(records):
     one, other = (Dropout(rate=0.5).architecture(built(MLP((16,)), (4,))) for _ in range(2))
-    history = Dropout(patience=None).train(one, records, Recipe(epochs=4), seed=3)
+    history = Dropout(patience=None).train(one, records, Recipe(epochs=4), seed=3).history
     fit(other, records, Recipe(epochs=4), seed=3)
     assert len(history) == 4
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))

@@ -69,6 +69,19 @@ def test_softmax_regression_separates_blobs():
     assert accuracy(model, data) > 0.9
 
 
+@pytest.mark.parametrize("family", [MLP((16,), standardize=True), Softmax(standardize=True)])
+def test_a_standardizing_model_learns_a_table_from_its_own_records_only(family):
+    data, others = blobs(), blobs(seed=9)
+    scales = torch.tensor([1.0, 1e5, 1e-4, 1.0, 10.0, 1e3])
+    data, others = (replace(part, inputs=part.inputs * scales) for part in (data, others))
+    model = family.build(data.shape, 3, seed=0)
+    recipe = Recipe(epochs=40, batch_size=16, lr=5e-2, patience=40)
+    fit(model, data, recipe, seed=0, validation=others)
+    assert torch.allclose(model[0].mean, data.inputs.mean(dim=0))
+    assert torch.allclose(model[0].std, data.inputs.std(dim=0, correction=0))
+    assert accuracy(model, others) > 0.9
+
+
 def test_early_stopping_keeps_the_best_epoch():
     data, held_out = blobs(40), blobs(40, seed=9)
     noise = Dataset(

@@ -8,7 +8,9 @@ from torch.nn import functional
 
 from divulge.data import Dataset
 from divulge.models import seeded
-from divulge.training import Recipe, fit_stacked
+from divulge.models.layers import Standardize, measure
+from divulge.models.mlp import MLP
+from divulge.training import Recipe, fit, fit_stacked
 
 NETWORKS = {
     "norm": lambda: nn.Sequential(nn.LayerNorm((2, 4, 3)), nn.Flatten(), nn.Linear(24, 7), nn.GELU(), nn.Linear(7, 3)),
@@ -18,6 +20,7 @@ NETWORKS = {
     "nested": lambda: nn.Sequential(
         nn.Flatten(), nn.Sequential(nn.Linear(24, 6), nn.Sigmoid(), nn.LayerNorm(6, bias=False)), nn.Linear(6, 3)
     ),
+    "table": lambda: nn.Sequential(Standardize((2, 4, 3)), nn.Flatten(), nn.Linear(24, 6), nn.ReLU(), nn.Linear(6, 3)),
     "inplace": lambda: nn.Sequential(nn.Flatten(2), nn.ReLU(inplace=True), nn.Flatten(1, 2), nn.Linear(24, 3)),
 }
 
@@ -38,6 +41,7 @@ def test_every_stackable_layer_trains_as_it_does_alone(kind, frozen):
     stacked = fit_stacked(models, data, np.ones((3, 8), dtype=bool), recipe, seed=1)
     for model, ours in zip(models, stacked, strict=True):
         alone = copy.deepcopy(model)
+        measure(alone, data.inputs)
         learned = [parameter for parameter in alone.parameters() if parameter.requires_grad]
         if not learned:
             continue
@@ -49,6 +53,24 @@ def test_every_stackable_layer_trains_as_it_does_alone(kind, frozen):
             optimizer.step()
         for mine, theirs in zip(ours.parameters(), alone.parameters(), strict=True):
             assert torch.allclose(mine, theirs, atol=1e-5)
+
+
+def test_each_model_standardizes_by_its_own_records_and_answers_as_it_does_alone():
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.rand(60, 4, generator=generator) * torch.tensor([1.0, 1e4, 1e-2, 1.0])
+    data = Dataset(inputs, torch.arange(60) % 2)
+    members = np.random.default_rng(0).random((3, 60)) < 0.5
+    models = [MLP((8,), standardize=True).build(data.shape, 2, seed=seed) for seed in range(3)]
+    before = [value.clone() for model in models for value in model.state_dict().values()]
+    recipe = Recipe(epochs=3, batch_size=60, precision="float32")
+    stacked = fit_stacked(models, data, members, recipe, seed=0)
+    after = [value for model in models for value in model.state_dict().values()]
+    assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
+    for model, ours, mask in zip(models, stacked, members, strict=True):
+        fit(model, data[mask], recipe, seed=0)  # the whole set is one batch, so the order of records is no matter
+        assert torch.allclose(ours[0].mean, inputs[torch.from_numpy(mask)].mean(dim=0))
+        assert torch.equal(ours[0].std, model[0].std)
+        assert torch.allclose(ours(inputs), model(inputs), atol=1e-5)
 
 
 def test_models_with_very_different_counts_of_records_stay_finite():

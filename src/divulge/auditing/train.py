@@ -10,10 +10,10 @@ from torch import nn
 from divulge.attacks.membership.design import assignment
 from divulge.auditing.corpus import opened
 from divulge.data import Dataset
-from divulge.defenses import Defense
+from divulge.defenses import Defense, Trained
 from divulge.models import Architecture
 from divulge.runs.step import Artifact, Context, Step
-from divulge.training import Recipe, fit, fit_stacked, logits, stackable
+from divulge.training import Recipe, fit_stacked, logits, stackable
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ def train(settings: Training, inputs: Mapping[str, Artifact], context: Context) 
     Returns:
         Arrays `logits` float32 `(models, n, C)` about the records of `settings.answer`, their `labels` `(n,)`,
         `members` bool `(models, n)`, `logits@E` for each asked epoch, and `weight/...` of a single model; facts on
-        accuracy, loss and epochs run.
+        accuracy, loss and epochs run, and under a defense that keeps one, the `ledger` of each model as
+        `Ledger.to_dict` writes it.
     """
     used = (*settings.parts, *settings.answer, *((settings.validation,) if settings.validation else ()))
     corpus = opened(inputs["data"], used)
@@ -97,7 +98,7 @@ def train(settings: Training, inputs: Mapping[str, Artifact], context: Context) 
     models = [_network(settings, data, seed) for seed in seeds]
     total = settings.recipe.epochs
     snapshots: dict[str, np.ndarray] = {}
-    histories: list[list[Any]] = [[] for _ in models]
+    trained = [Trained([]) for _ in models]
 
     if len(models) > 1 and _stacked(settings, data):
         models = fit_stacked(
@@ -105,7 +106,7 @@ def train(settings: Training, inputs: Mapping[str, Artifact], context: Context) 
         )
     else:
         validation = corpus.part(settings.validation) if settings.validation else None
-        trainer = settings.defense.train if settings.defense else fit
+        defense = settings.defense or Defense()
         for index, model in enumerate(models):
 
             def watch(epoch: int, index: int = index, model: nn.Module = model) -> None:
@@ -113,7 +114,7 @@ def train(settings: Training, inputs: Mapping[str, Artifact], context: Context) 
                 if epoch in settings.epochs and epoch != total:
                     snapshots[f"logits@{epoch}"] = logits(model, corpus.data.inputs[asked])[None]
 
-            histories[index] = trainer(
+            trained[index] = defense.train(
                 model, data[members[index]], settings.recipe, seed=seeds[index], validation=validation, watch=watch
             )
 
@@ -126,13 +127,14 @@ def train(settings: Training, inputs: Mapping[str, Artifact], context: Context) 
     right = answers.argmax(axis=2) == labels
     facts = {
         "answer": list(settings.answer),
-        "epochs": [len(history) or total for history in histories],
-        "loss": [history[-1].loss if history else None for history in histories],
+        "epochs": [len(one.history) or total for one in trained],
+        "loss": [_last_loss(one) for one in trained],
         "accuracy": [float(row[mask].mean()) if mask.any() else None for row, mask in zip(right, within, strict=True)],
         "trained_on": [int(row.sum()) for row in members],
         "parameters": sum(parameter.numel() for parameter in models[0].parameters()),
     }
-    return Artifact(arrays, facts)
+    ledgers = [one.ledger.to_dict() for one in trained if one.ledger]
+    return Artifact(arrays, {**facts, "ledger": ledgers} if ledgers else facts)
 
 
 def untrained(settings: Training, inputs: Mapping[str, Artifact], context: Context) -> Artifact:
@@ -181,6 +183,11 @@ def inside(members: np.ndarray, pool: np.ndarray, asked: np.ndarray) -> np.ndarr
     place = np.searchsorted(pool, asked, sorter=order).clip(max=len(pool) - 1)
     known = pool[order[place]] == asked
     return members[:, order[place]] & known
+
+
+def _last_loss(trained: Trained) -> float | None:
+    """None where no epoch was seen, or no record drawn in the last one."""
+    return trained.history[-1].loss if trained.history and np.isfinite(trained.history[-1].loss) else None
 
 
 def _stacked(settings: Training, like: Dataset) -> bool:

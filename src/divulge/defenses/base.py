@@ -8,7 +8,22 @@ import numpy as np
 from torch import nn
 
 from divulge.data import Dataset
+from divulge.privacy.ledger import Ledger
+from divulge.settings import labelled
 from divulge.training import Epoch, Recipe, fit
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training under a defense came to.
+
+    Args:
+        history: one entry an epoch.
+        ledger: what private training spent; None where nothing is promised.
+    """
+
+    history: list[Epoch]
+    ledger: Ledger | None = None
 
 
 @dataclass(frozen=True)
@@ -24,6 +39,24 @@ class Defense:
     """What the defense draws at random, in words; an oracle adversary knows it too."""
 
     @property
+    def label(self) -> str:
+        """The name, with the settings that are not the defaults, such as `top-k (k=1)`."""
+        return labelled(self.name, self)
+
+    @property
+    def in_training(self) -> bool:
+        """Whether it acts before a model is released: on its architecture, its recipe or its training."""
+        return self._overrides("architecture", "recipe", "train")
+
+    @property
+    def in_response(self) -> bool:
+        """Whether it acts on what a released model answers."""
+        return self._overrides("respond")
+
+    def _overrides(self, *doors: str) -> bool:
+        return any(getattr(type(self), door) is not getattr(Defense, door) for door in doors)
+
+    @property
     def needs_validation(self) -> bool:
         """Whether training under it takes validation records."""
         return False
@@ -31,6 +64,10 @@ class Defense:
     def architecture(self, model: nn.Module) -> nn.Module:
         """The network that is trained in place of `model`; `model` itself is left as it was."""
         return model
+
+    def recipe(self, recipe: Recipe) -> Recipe:
+        """The recipe that is followed in place of `recipe`."""
+        return recipe
 
     def train(
         self,
@@ -41,9 +78,9 @@ class Defense:
         seed: int,
         validation: Dataset | None = None,
         watch: Callable[[int], None] = lambda epoch: None,
-    ) -> list[Epoch]:
-        """Train `model` in place; see `divulge.training.fit`."""
-        return fit(model, data, recipe, seed=seed, validation=validation, watch=watch)
+    ) -> Trained:
+        """Train `model` in place by `self.recipe(recipe)`; see `divulge.training.fit`."""
+        return Trained(fit(model, data, self.recipe(recipe), seed=seed, validation=validation, watch=watch))
 
     def respond(self, posteriors: np.ndarray) -> np.ndarray:
         """The posteriors `(N, C)` that leave the building in place of `posteriors`."""

@@ -1,16 +1,14 @@
 """Dropout with early stopping."""
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch import nn
 
-from divulge.data import Dataset
 from divulge.defenses.base import Defense
 from divulge.errors import BadInputError
-from divulge.training import Epoch, Recipe, fit
+from divulge.training import Recipe
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -65,15 +63,6 @@ class Dropout(Defense):
                 setattr(holder, name, nn.Sequential(nn.Dropout(self.rate), layer))
         return model
 
-    def train(
-        self,
-        model: nn.Module,
-        data: Dataset,
-        recipe: Recipe,
-        *,
-        seed: int,
-        validation: Dataset | None = None,
-        watch: Callable[[int], None] = lambda epoch: None,
-    ) -> list[Epoch]:
-        """Train with early stopping; see `divulge.training.fit`."""
-        return fit(model, data, replace(recipe, patience=self.patience), seed=seed, validation=validation, watch=watch)
+    def recipe(self, recipe: Recipe) -> Recipe:
+        """The same with early stopping."""
+        return replace(recipe, patience=self.patience)

@@ -12,7 +12,9 @@ from torch.nn import functional
 from divulge.data import Dataset
 from divulge.errors import BadInputError
 from divulge.models import seeded
+from divulge.models.layers import measure
 from divulge.training.augment import transforms
+from divulge.training.optimizer import optimizer_of
 from divulge.training.recipe import Recipe
 
 
@@ -37,7 +39,7 @@ def fit(
     """Train `model` in place by cross-entropy and leave it in evaluation mode on the CPU.
 
     Args:
-        model: maps float32 `(N, *shape)` to logits `(N, classes)`.
+        model: maps float32 `(N, *shape)` to logits `(N, classes)`; a fresh `Standardize` in it measures `data`.
         data: the training records, all in memory.
         recipe: how to train.
         seed: of the order of records, the augmentation and dropout; the global random state is as before afterwards.
@@ -55,11 +57,12 @@ def fit(
     _require(data, recipe, validation)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     fast = recipe.precision == "fast" and has_fast_bfloat16(place)
+    measure(model, data.inputs)
     model.to(place)
     inputs, targets = _resident(data.inputs, place, channels_last=fast), data.targets.to(place)
     if fast:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = _optimizer(model, recipe, place)
+    optimizer = optimizer_of([value for value in model.parameters() if value.requires_grad], recipe)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, recipe.lr_decay)
     generator = torch.Generator().manual_seed(seed)
     augment = transforms(recipe.augment)
@@ -154,15 +157,6 @@ def _batches(n: int, size: int, generator: torch.Generator) -> list[Tensor]:
     if len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches
-
-
-def _optimizer(model: nn.Module, recipe: Recipe, place: torch.device) -> torch.optim.Optimizer:
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if recipe.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
-    return torch.optim.SGD(
-        parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=True
-    )
 
 
 def _autocast(place: torch.device, fast: bool) -> AbstractContextManager:

@@ -14,10 +14,23 @@ from torch.nn import functional
 from divulge.data import Dataset
 from divulge.errors import BadInputError
 from divulge.models import seeded
+from divulge.models.layers import Standardize, measure
 from divulge.training.loop import has_fast_bfloat16
+from divulge.training.optimizer import optimizer_of
 from divulge.training.recipe import Recipe
 
-STACKABLE = (nn.Sequential, nn.Flatten, nn.Linear, nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.Dropout, nn.LayerNorm)
+STACKABLE = (
+    nn.Sequential,
+    nn.Flatten,
+    nn.Linear,
+    nn.ReLU,
+    nn.Tanh,
+    nn.Sigmoid,
+    nn.GELU,
+    nn.Dropout,
+    nn.LayerNorm,
+    Standardize,
+)
 
 
 def stackable(model: nn.Module, recipe: Recipe) -> bool:
@@ -37,7 +50,7 @@ def fit_stacked(
     """Train each model on its own records, all in step; equal to training them one after another on the same batches.
 
     Args:
-        models: `S` networks of one architecture, each freshly initialized.
+        models: `S` networks of one architecture, each freshly initialized; a `Standardize` in one measures its records.
         data: all records.
         members: bool `(S, N)`, the records of each model.
         recipe: how to train; no augmentation, no early stopping.
@@ -62,10 +75,13 @@ def fit_stacked(
         )
     place = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     fast = recipe.precision == "fast" and has_fast_bfloat16(place)
+    models = [copy.deepcopy(model) for model in models]
+    for model, mask in zip(models, members, strict=True):
+        measure(model, data.inputs[torch.from_numpy(mask)])
     skeleton = copy.deepcopy(models[0]).train()
     stacks = _stack(skeleton, models, place)
     learned = [stack for stack in stacks.values() if stack.requires_grad]
-    optimizer = _optimizer(learned, recipe)
+    optimizer = optimizer_of(learned, recipe)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, recipe.lr_decay)
     generator = torch.Generator().manual_seed(seed)
     inputs, targets = data.inputs.to(place), data.targets.to(place)
@@ -90,22 +106,26 @@ def fit_stacked(
                 )
             schedule.step()
             watch(epoch + 1)
-    return [_unstack(models[0], stacks, skeleton, index) for index in range(len(models))]
+    return [_unstack(model, stacks, skeleton, index) for index, model in enumerate(models)]
 
 
 def _stack(skeleton: nn.Module, models: Sequence[nn.Module], place: torch.device) -> dict[int, Tensor]:
-    """All models' values `(S, *shape)` of each parameter of `skeleton`, by the parameter's id; matrices `(S, in, out)`.
+    """All models' values `(S, *shape)` of each parameter and buffer of `skeleton`, by its id; matrices `(S, in, out)`.
 
     Of a matrix in the layout of `nn.Linear`, a batched product gives the gradient transposed, which is costly to copy.
     """
     matrices = _matrices(skeleton)
     stacks = {}
-    for parameter, *values in zip(skeleton.parameters(), *(model.parameters() for model in models), strict=True):
+    for tensor, *values in zip(_tensors(skeleton), *map(_tensors, models), strict=True):
         stack = torch.stack([value.detach() for value in values]).to(place)
-        if id(parameter) in matrices:
+        if id(tensor) in matrices:
             stack = stack.mT.contiguous()
-        stacks[id(parameter)] = stack.requires_grad_(parameter.requires_grad)
+        stacks[id(tensor)] = stack.requires_grad_(tensor.requires_grad)
     return stacks
+
+
+def _tensors(model: nn.Module) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]
 
 
 def _matrices(skeleton: nn.Module) -> set[int]:
@@ -119,6 +139,8 @@ def _forward(module: nn.Module, stacks: dict[int, Tensor], x: Tensor) -> Tensor:
             for child in module:
                 x = _forward(child, stacks, x)
             return x
+        case Standardize():
+            return (x - stacks[id(module.mean)].unsqueeze(1)) / stacks[id(module.std)].unsqueeze(1)
         case nn.Flatten(start_dim=start, end_dim=end):
             return x.flatten(start + (start >= 0), end + (end >= 0))
         case nn.Linear():
@@ -138,14 +160,6 @@ def _forward(module: nn.Module, stacks: dict[int, Tensor], x: Tensor) -> Tensor:
     return module(x)
 
 
-def _optimizer(parameters: list[Tensor], recipe: Recipe) -> torch.optim.Optimizer:
-    if recipe.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
-    return torch.optim.SGD(
-        parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=True
-    )
-
-
 def _batches(members: np.ndarray, size: int, generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
     """Row numbers and weights `(S, B)` of each batch of a pass; weight 0 where a model has run out of records."""
     orders = []
@@ -162,8 +176,9 @@ def _batches(members: np.ndarray, size: int, generator: torch.Generator) -> list
     return batches
 
 
-def _unstack(like: nn.Module, stacks: dict[int, Tensor], skeleton: nn.Module, index: int) -> nn.Module:
-    model, matrices = copy.deepcopy(like), _matrices(skeleton)
+def _unstack(model: nn.Module, stacks: dict[int, Tensor], skeleton: nn.Module, index: int) -> nn.Module:
+    """`model` with its trained parameters put in."""
+    matrices = _matrices(skeleton)
     with torch.no_grad():
         for parameter, key in zip(model.parameters(), map(id, skeleton.parameters()), strict=True):
             parameter.copy_(stacks[key][index].T if key in matrices else stacks[key][index])

@@ -1,6 +1,5 @@
 """The contract of every membership attack: a pure function of signals and memberships."""
 
-import dataclasses
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import numpy as np
 from divulge.attacks.base import Attack
 from divulge.attacks.membership.moments import Moments, masked_moments
 from divulge.errors import BadInputError
+from divulge.settings import labelled
 
 Mode = Literal["auto", "online", "offline"]
 """Which of a candidate's own shadow signals an attack uses: `online` those from inside and outside training sets,
@@ -166,12 +166,7 @@ class MembershipAttack(Attack):
     @property
     def label(self) -> str:
         """The name, with the settings that are not the defaults, such as `lira (mode=offline)`."""
-        told = [
-            f"{item.name}={getattr(self, item.name)}"
-            for item in dataclasses.fields(self)
-            if getattr(self, item.name) != item.default
-        ]
-        return f"{self.name} ({', '.join(told)})" if told else self.name
+        return labelled(self.name, self)
 
     def requirements(self) -> frozenset[str]:
         """What must be in the view under these settings: `needs`, unless a setting asks for more."""
