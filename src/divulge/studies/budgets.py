@@ -7,20 +7,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from divulge.attacks import ATTACKS
-from divulge.attacks.membership import MembershipAttack, Signals, View
-from divulge.auditing.corpus import Corpus, keep
-from divulge.auditing.train import Training, shadow_steps
-from divulge.data import load, split
+from divulge.attacks.membership import MembershipAttack
+from divulge.auditing.train import Training
 from divulge.errors import BadInputError
 from divulge.metrics import auc, bootstrap, tpr_at_fpr, tpr_metric
 from divulge.models import MODELS
 from divulge.runs.step import Artifact, Step
 from divulge.runs.store import Store
 from divulge.studies.base import Row, Study
+from divulge.studies.models import POOL, POPULATION, Models, halves, membership_attack, model_steps
 from divulge.training import Recipe
-
-POOL, POPULATION = "pool", "population"
 
 
 @dataclass(frozen=True)
@@ -71,8 +67,7 @@ class BudgetStudy(Study):
         """Data and models of each setting; attacks are quick and run when the rows are made."""
         steps: dict[str, Step] = {}
         for one in self.settings:
-            data = load(one.data, data_dir=data_dir)
-            corpus = Corpus(data, split(data, {POOL: one.pool, POPULATION: one.population}, seed=self.seed).rows)
+            corpus = halves(one.data, pool=one.pool, population=one.population, seed=self.seed, data_dir=data_dir)
             training = Training(
                 architecture=MODELS.make(one.model, where=self.title),
                 recipe=one.recipe,
@@ -81,63 +76,41 @@ class BudgetStudy(Study):
                 seed=self.seed,
             )
             count = self.targets + max(self.budgets)
-            many = shadow_steps(training, keep(corpus, store), like=data, count=count, label=f"{one.data} model")
+            many = model_steps(training, corpus, store, count=count, label=f"{one.data} model")
             steps |= {f"{one.data}/{name}": step for name, step in many.items()}
         return steps
 
     def rows(self, done: Mapping[str, Artifact]) -> list[Row]:
         """Mean over targets of each attack's AUC and true positive rate, the interval over targets."""
-        attacks = [self._attack(spec) for spec in self.attacks]
+        attacks = [membership_attack(spec, where=self.title) for spec in self.attacks]
         table: list[Row] = []
         for one in self.settings:
             parts = [done[name] for name in sorted(done) if name.startswith(f"{one.data}/")]
-            logits = np.concatenate([np.asarray(part.arrays["logits"]) for part in parts])
-            members = np.concatenate([np.asarray(part.arrays["members"]) for part in parts])
-            labels = np.asarray(parts[0].arrays["labels"])
+            models = Models.of(parts, pool=one.pool, targets=self.targets)
             for budget in self.budgets:
                 for attack in attacks:
-                    areas, rates = self._measure(attack, logits, members, labels, one.pool, budget)
+                    areas, rates, nothing = self._measure(attack, models, budget)
                     row = f"{one.data}, {budget} shadows, {attack.label}"
-                    table.append(_mean(row, "AUC", areas, one.pool))
-                    table.append(_mean(row, tpr_metric(self.rate), rates, one.pool))
+                    table.append(_mean(row, "AUC", areas, one.pool, control=float(nothing.mean())))
+                    table.append(_mean(row, tpr_metric(self.rate), rates, one.pool, control=self.rate))
         return table
 
     def _measure(
-        self,
-        attack: MembershipAttack,
-        logits: np.ndarray,
-        members: np.ndarray,
-        labels: np.ndarray,
-        pool: int,
-        budget: int,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """AUC and true positive rate on each target."""
-        shadows = slice(self.targets, self.targets + budget)
-        areas, rates = [], []
-        for target in range(self.targets):
-
-            def signals(rows: slice, target: int = target) -> Signals:
-                return Signals(labels[rows], logits[target][rows], logits[shadows, rows], members[shadows, rows])
-
-            evidence = attack.run(View(signals(slice(pool)), signals(slice(pool, None))), seed=self.seed)
-            truth = members[target][:pool]
-            caught = tpr_at_fpr(evidence.scores, truth, fpr=self.rate)
+        self, attack: MembershipAttack, models: Models, budget: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """AUC and true positive rate on each target, and as a control the AUC where no record was a member of it."""
+        areas, rates, nothing = [], [], []
+        for target, (scores, truth) in enumerate(models.attacked(attack, shadows=budget, seed=self.seed)):
+            caught = tpr_at_fpr(scores, truth, fpr=self.rate)
             if caught is None:
                 raise BadInputError(f"{self.title}: too few non-members for a false positive rate of {self.rate}.")
-            areas.append(auc(evidence.scores, truth).value)
+            areas.append(auc(scores, truth).value)
             rates.append(caught.value)
-        return np.array(areas), np.array(rates)
-
-    def _attack(self, spec: dict[str, Any]) -> MembershipAttack:
-        made = ATTACKS.make(spec, where=self.title)
-        if not isinstance(made, MembershipAttack):
-            raise BadInputError(f"{self.title}: expected membership attacks, got {spec['name']!r}.")
-        return made
+            nothing.append(auc(scores[~truth], models.unrelated(target)[~truth]).value)
+        return np.array(areas), np.array(rates), np.array(nothing)
 
 
-def _mean(row: str, metric: str, values: np.ndarray, n: int) -> Row:
+def _mean(row: str, metric: str, values: np.ndarray, n: int, *, control: float) -> Row:
     mean = bootstrap(np.mean, values, seed=0)
-    chance = 0.5 if metric == "AUC" else None
-    return Row(
-        row, metric, "1", None, mean.value, mean.low, mean.high, n=n * len(values), control=chance, adversary=None
-    )
+    n *= len(values)
+    return Row(row, metric, "1", None, mean.value, mean.low, mean.high, n=n, control=control, adversary=None)
