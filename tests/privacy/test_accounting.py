@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from divulge.errors import BadInputError
 from divulge.privacy.accounting import delta, epsilon, noise_multiplier
+from divulge.privacy.gaussian import epsilon_of
 from divulge.privacy.ledger import Ledger, Phase
 from divulge.privacy.loss import GaussianLoss, SampledLoss, privacy_loss
 from divulge.privacy.rdp import ORDERS, renyi_divergence
@@ -259,3 +260,14 @@ def test_bad_input(call, message):
 def calibrate(**changes):
     plain = {"epsilon": 1.0, "delta": 1e-5, "sampling_rate": 0.01, "steps": 100}
     return noise_multiplier(**(plain | changes))
+
+
+def test_losses_of_different_runs_are_never_taken_for_each_other():
+    first, second = (privacy_loss([Phase(0.1, noise, 10)]) for noise in (1.0, 2.0))
+    assert first != second
+    assert len({first, second}) == 2
+
+
+@pytest.mark.parametrize("mu", [1e4, 0.99e5, 1.01e5, 1.7e8, 1e12])
+def test_the_gaussian_epsilon_grows_with_the_square_of_a_large_distance(mu):
+    assert epsilon_of(mu, 1e-5) == pytest.approx(mu**2 / 2 + 4.2648908 * mu, rel=1e-7)

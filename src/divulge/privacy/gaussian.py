@@ -36,4 +36,6 @@ def epsilon_of(mu: float, delta: float) -> float:
     if log_delta(0.0, mu) <= math.log(delta):
         return 0.0
     enough = mu * mu / 2 - mu * float(ndtri(delta))  # there, already the first of delta's two terms is delta
+    if mu > 1e5:  # the second changes no digit, but rounds worse than it adds
+        return enough
     return float(brentq(lambda epsilon: log_delta(epsilon, mu) - math.log(delta), 0.0, enough, xtol=1e-12, rtol=1e-12))

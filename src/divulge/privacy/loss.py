@@ -24,7 +24,7 @@ POINTS = 200  # in a standard deviation of the noise, or in its square, over whi
 UNAMPLIFIED = "gaussian, without amplification by sampling"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class PrivacyLoss(ABC):
     """How well the run with a record can be told from the run without it.
 

@@ -1,0 +1,6 @@
+"""Attacks that rebuild training records, or pick them out of candidates."""
+
+from divulge.attacks.reconstruction.prior_aware import Identification, PriorAware
+from divulge.attacks.reconstruction.transcript import Recorder, Transcript
+
+__all__ = ["Identification", "PriorAware", "Recorder", "Transcript"]
