@@ -10,11 +10,15 @@ from divulge.auditing.targets import as_target
 from divulge.data import Dataset, as_dataset, cache_root
 from divulge.defenses import DEFENSES, Defense
 from divulge.errors import BadInputError
+from divulge.privacy.ledger import Ledger, read
 from divulge.report import Report
 from divulge.runs.engines import Engine, LocalEngine
 from divulge.runs.progress import Progress
 from divulge.runs.store import Store
 from divulge.training import Recipe
+
+Named = Defense | str | Mapping[str, Any]
+"""A defense, its name, or its name and settings as TOML writes them."""
 
 PROBED = 8
 """How many records a model is tried on before anything else."""
@@ -27,7 +31,10 @@ def audit(
     nonmembers: Any,
     budget: str = "standard",
     recipe: Recipe | None = None,
-    defense: Defense | str | Mapping[str, Any] | None = None,
+    defense: Named | None = None,
+    defenses: Sequence[Named] | Named | None = None,
+    ledger: Ledger | Path | str | None = None,
+    delta: float = 1e-5,
     classes: Sequence[str] = (),
     logits: bool | None = None,
     name: str = "",
@@ -48,6 +55,12 @@ def audit(
         budget: `quick` trains nothing and takes seconds; `standard` trains 4 shadow models; `thorough` trains 16.
         recipe: how the model was trained, so that shadow models are trained alike; `Recipe()` if left out.
         defense: the defense it was trained under, by name or with settings; the adversary knows it.
+        defenses: one or several to try on it, in the same forms, each against an adversary who does not know it and one
+            who does. By default those that act on answers only, which takes no training. For each that acts in
+            training, such as `dropout`, the architecture is trained anew under it, and as many shadow models again.
+        ledger: of the model's private training, or the file it was saved in: what its epsilon promises is held against
+            what is measured. With `defense="dp-sgd"`, shadow models are trained with the ledger's noise.
+        delta: at which that epsilon is stated, below one over the ledger's records.
         classes: class names in the order of their numbers.
         logits: whether the model returns logits; found out if None.
         name: what to call the model.
@@ -85,12 +98,21 @@ def audit(
         target,
         inside,
         outside,
-        Means(budget, recipe or Recipe(), None if defense is None else _defense(defense), seed),
+        Means(
+            budget,
+            recipe or Recipe(),
+            None if defense is None else _defense(defense),
+            seed,
+            None if defenses is None else _several(defenses),
+            read(ledger) if isinstance(ledger, (str, Path)) else ledger,
+            delta,
+        ),
         store=Store(Path(run_dir) if run_dir is not None else cache_root() / "runs"),
         engine=engine or LocalEngine(),
         progress=progress,
     )
-    call = f"divulge.audit(model, members=..., nonmembers=..., budget={budget!r}, seed={seed})"
+    private = "" if ledger is None else f"ledger=..., delta={delta:g}, "
+    call = f"divulge.audit(model, members=..., nonmembers=..., budget={budget!r}, {private}seed={seed})"
     return Report(conduct(subject, command=command or call))
 
 
@@ -101,5 +123,9 @@ def _records(side: str, data: Any, classes: Sequence[str]) -> Dataset:
         raise BadInputError(f"{side}: {error}") from None
 
 
-def _defense(defense: Defense | str | Mapping[str, Any]) -> Defense:
+def _defense(defense: Named) -> Defense:
     return defense if isinstance(defense, Defense) else DEFENSES.make(defense)
+
+
+def _several(defenses: Sequence[Named] | Named) -> tuple[Defense, ...]:
+    return tuple(map(_defense, [defenses] if isinstance(defenses, (Defense, str, Mapping)) else defenses))

@@ -53,6 +53,21 @@ class Listed(StrEnum):
     STUDIES = "studies"
 
 
+class Accounting(StrEnum):
+    """Who computes an epsilon."""
+
+    PLD = "pld"
+    RDP = "rdp"
+    RDP_2017 = "rdp-2017"
+
+
+class Batches(StrEnum):
+    """How the records of a private step are chosen."""
+
+    POISSON = "poisson"
+    SHUFFLED = "shuffled"
+
+
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder with data sets; else the environment variable DIVULGE_DATA, else the cache.")
 ]
@@ -99,6 +114,19 @@ def audit(
     ] = Budget.STANDARD,
     recipe: Annotated[Path | None, typer.Option(help="TOML file on how the model was trained.")] = None,
     defense: Annotated[str | None, typer.Option(help="The defense it was trained under, by name.")] = None,
+    defenses: Annotated[
+        str | None,
+        typer.Option(
+            help="Defenses to try on it, such as dropout,top-k; else those that act on answers only, which takes no "
+            "training. For dropout and others that act in training, it is trained anew, and as many shadow models."
+        ),
+    ] = None,
+    ledger: Annotated[
+        Path | None, typer.Option(help="The ledger of its private training: its epsilon is held against what is shown.")
+    ] = None,
+    delta: Annotated[
+        float | None, typer.Option(help="With --ledger: chance left out of the promise; 1e-5 if left out.")
+    ] = None,
     name: Annotated[str, typer.Option(help="What to call the model.")] = "",
     out: Annotated[Path, typer.Option(help="Folder for report.html, report.json and records.csv.")] = Path("report"),
     seed: Annotated[int, typer.Option(min=0, help="Of everything drawn.")] = 0,
@@ -121,8 +149,11 @@ def audit(
     from divulge.data import load
     from divulge.defenses import DEFENSES
     from divulge.errors import BadInputError
+    from divulge.privacy.ledger import read
     from divulge.report import Report, writable
 
+    if delta is not None and ledger is None:
+        raise BadInputError("--delta needs --ledger, whose epsilon is stated at it.")
     if model and endpoint:
         raise BadInputError("give either --model or --endpoint, not both.")
     if not model and not endpoint and weights:
@@ -130,6 +161,7 @@ def audit(
     if endpoint and not endpoint_model:
         raise BadInputError("--endpoint needs --endpoint-model, the model's name on that server.")
     writable(out)
+    spent = read(ledger) if ledger else None
     if model or endpoint:
         inside = load(members, data_dir=data_dir, target=label)
         part = "test" if members == nonmembers else "train"
@@ -151,7 +183,16 @@ def audit(
     else:
         target, inside, outside = table_target(Path(members), Path(nonmembers), logits=logits, name=name)
         inside, outside = comparable(inside, outside)
-    means = Means(budget.value, _recipe(recipe), DEFENSES.make(defense) if defense else None, seed)
+    tried = None if defenses is None else tuple(DEFENSES.make(one.strip()) for one in defenses.split(","))
+    means = Means(
+        budget.value,
+        _recipe(recipe),
+        DEFENSES.make(defense) if defense else None,
+        seed,
+        tried,
+        ledger=spent,
+        delta=1e-5 if delta is None else delta,
+    )
     subject = prepare(
         target,
         inside,
@@ -161,11 +202,13 @@ def audit(
         engine=_engine(engine, workers, address),
         progress=_progress(),
     )
-    count, seconds = estimate(subject)
+    cost = estimate(subject)
     asked = sum(len(rows) for rows in subject.corpus.parts.values())
+    again = f", and {cost.retrained} models to try {', '.join(one.label for one in subject.retrained)}"
     _say(
-        f"Asking {target.name} about {asked:,} records and training {count or 'no'} shadow models: "
-        f"about {_duration(seconds + 10)}, less what the run folder has already."
+        f"Asking {target.name} about {asked:,} records and training {cost.shadows or 'no'} shadow models"
+        f"{again if cost.retrained else ''}: about {_duration(cost.seconds + 10)}, less what the run folder has "
+        "already."
     )
     report = Report(conduct(subject, command=shlex.join(["divulge", *sys.argv[1:]])))
     page = report.save(out)
@@ -209,11 +252,11 @@ def results(
     page: Annotated[Path | None, typer.Option(help="Write the reproduction page (Markdown) here.")] = None,
 ) -> None:
     """Print results of studies, or write the page of the documentation that shows them."""
-    from divulge.report.results import read_all, reproduction_page, table
+    from divulge.report.results import read_all, table, write_page
 
     found = read_all(folder)
     if page is not None:
-        page.write_text(reproduction_page(found), encoding="utf-8")
+        write_page(found, page)
         print(f"wrote {page}")
         return
     for one in found:
@@ -232,6 +275,80 @@ def report(
     print(found)
     if out is not None:
         print(f"report: {found.save(out)}")
+
+
+@app.command("epsilon")
+def epsilon_(
+    sampling_rate: Annotated[float | None, typer.Option(help="Expected share of the records in a step.")] = None,
+    batch_size: Annotated[float | None, typer.Option(help="Or, with --records: expected records in a step.")] = None,
+    records: Annotated[int | None, typer.Option(min=1, help="Records in the private set.")] = None,
+    noise: Annotated[float | None, typer.Option(help="Noise multiplier: its standard deviation over the clip.")] = None,
+    epsilon: Annotated[float | None, typer.Option(help="Or: find the noise that stays within this epsilon.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of training.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Or: passes over the records.")] = None,
+    delta: Annotated[float, typer.Option(help="Chance left out of the promise, below one over the records.")] = 1e-5,
+    sampling: Annotated[
+        Batches, typer.Option(help="shuffled batches count in full: no amplification by sampling.")
+    ] = Batches.POISSON,
+    accountant: Annotated[Accounting, typer.Option(help="The one to quote and to find the noise by.")] = Accounting.PLD,
+    prior: Annotated[
+        list[float] | None, typer.Option(help="A chance to guess a record without the model; may be repeated.")
+    ] = None,
+    ledger: Annotated[Path | None, typer.Option(help="Or: the ledger that private training saved.")] = None,
+) -> None:
+    """Account for differentially private training, and say what its epsilon stops.
+
+    Such as: divulge epsilon --sampling-rate 0.004 --noise 1.1 --steps 14400
+    """
+    from dataclasses import replace
+
+    from divulge.errors import BadInputError
+    from divulge.privacy.accounting import noise_multiplier
+    from divulge.privacy.ledger import Ledger, Phase, read
+    from divulge.privacy.words import up
+    from divulge.report.epsilon import statement
+
+    told = {
+        "--sampling-rate": sampling_rate,
+        "--batch-size": batch_size,
+        "--records": records,
+        "--noise": noise,
+        "--epsilon": epsilon,
+        "--steps": steps,
+        "--epochs": epochs,
+    }
+    given = [name for name, value in told.items() if value is not None]
+    what: Ledger | list[Phase]
+    if ledger is not None:
+        if given:
+            raise BadInputError(f"--ledger tells all that was released; leave out {', '.join(given)}.")
+        what = read(ledger)
+    else:
+        for one, other in (("--sampling-rate", "--batch-size"), ("--steps", "--epochs"), ("--noise", "--epsilon")):
+            if (one in given) == (other in given):
+                raise BadInputError(f"expected either {one} or {other}, got {'both' if one in given else 'neither'}.")
+        rate = sampling_rate
+        if rate is None:
+            if batch_size is None or records is None:
+                raise BadInputError("--batch-size needs --records, the number of records it is drawn from.")
+            rate = batch_size / records
+        phase = Phase(rate, 1.0 if noise is None else noise, steps or 0, sampling.value)
+        if epochs is not None:
+            each = phase.batches if sampling is Batches.SHUFFLED else 1 / rate
+            phase = replace(phase, steps=round(epochs * each))
+        if epsilon is not None:
+            least = noise_multiplier(
+                epsilon=epsilon,
+                delta=delta,
+                sampling_rate=rate,
+                steps=phase.steps,
+                accountant=accountant.value,
+                sampling=sampling.value,
+            )
+            phase = replace(phase, noise_multiplier=up(least, 4))
+        what = [phase] if records is None else Ledger(records, (phase,))
+    for part in statement(what, delta=delta, accountant=accountant.value, priors=tuple(prior or ())):
+        _print(part)
 
 
 @app.command("list")

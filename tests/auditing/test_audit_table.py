@@ -14,7 +14,7 @@ from divulge.auditing.grid import defended
 from divulge.auditing.targets import as_target
 from divulge.auditing.train import Fresh, Training, shadow_steps, train
 from divulge.data import split
-from divulge.defenses import DEFENSES, Defense
+from divulge.defenses import DEFENSES
 from divulge.metrics import auc
 from divulge.runs.engines import LocalEngine
 from divulge.runs.graph import execute
@@ -25,7 +25,7 @@ from divulge.training import Recipe
 ATTACKING = ATTACKS.kind_of(MembershipAttack)
 PRIVATE = ("members", "nonmembers")
 BRIEF = Recipe(epochs=8, batch_size=16, lr=0.01, lr_decay=1.0, weight_decay=0.0)
-RESPONDING = [name for name, cls in DEFENSES.classes.items() if cls.respond is not Defense.respond]
+RESPONDING = [name for name, cls in DEFENSES.classes.items() if cls().in_response]
 TRAINING = [name for name in DEFENSES.classes if name not in RESPONDING]
 
 
@@ -109,7 +109,7 @@ def test_an_adaptive_adversary_sees_shadows_through_the_defense_and_a_blind_one_
 
 def test_the_grid_measures_a_defended_model_that_memorizes(subject):
     truth = np.arange(60 + 88) < 60
-    scatter, _ = defended(subject, memorized(subject.corpus), truth)
+    scatter, _ = defended(subject, memorized(subject.corpus), truth, retrained={})
     assert {point.y for point in scatter.points if point.label != "blind"} == {1.0}
     assert scatter.chosen == "", "no coarsening hides a model that is wrong about every outsider"
 

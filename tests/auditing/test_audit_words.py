@@ -217,8 +217,11 @@ def point(name, label, x, y):
         ([("a", "blind", 0.5, 0.5), ("a", "adaptive", 0.5, 0.5)], ""),  # costs too much
         ([("a", "blind", 0.9, 0.695), ("a", "adaptive", 0.9, 0.695)], ""),  # buys nothing to speak of
         ([("a", "adaptive", 0.9, 0.6), ("b", "adaptive", 0.895, 0.55)], "b"),
+        ([("anew", "none", 0.9, 0.6), ("trained", "adaptive", 0.9, 0.6)], ""),  # the recipe's doing, not the defense's
+        ([("anew", "none", 0.9, 0.6), ("trained", "adaptive", 0.9, 0.55)], "trained"),
     ],
 )
 def test_a_defense_is_recommended_by_its_worst_adversary_and_only_if_it_buys_something(defended, chosen):
     points = [point("none", "none", 0.9, 0.7), *(point(*row) for row in defended)]
-    assert _recommended(points) == chosen
+    baselines = {"none": "none", "a": "none", "b": "none", "anew": "anew", "trained": "anew"}
+    assert _recommended(points, baselines) == chosen

@@ -12,6 +12,8 @@ from torch.nn.utils import parametrizations
 from divulge.auditing.targets import as_target
 from divulge.errors import BadInputError
 from divulge.models import seeded
+from divulge.models.layers import measure
+from divulge.models.mlp import MLP
 
 
 @pytest.fixture
@@ -55,6 +57,14 @@ class TestArchitecture:
             if "1." not in name:
                 assert not torch.equal(a, c)
                 assert not torch.equal(a, old)
+
+    def test_a_fresh_copy_forgets_the_statistics_of_the_targets_records(self, records):
+        model = MLP((8,), standardize=True).build((6,), 3, seed=0)
+        measure(model, records)
+        fresh = as_target(model, classes=3, probe=records).architecture()()
+        assert torch.equal(fresh[0](records), records)
+        measure(fresh, 2 * records)
+        assert torch.equal(fresh[0].std, 2 * model[0].std)
 
     def test_initial_weights_are_distributed_as_those_of_the_layer(self):
         model = nn.Linear(400, 300)

@@ -60,6 +60,17 @@ def test_shadow_models_a_recipe_a_defense_and_a_name(files, cli):
     assert all(line.endswith("stored already") for line in steps)
 
 
+def test_defenses_to_try_are_named_with_what_they_take(files, cli):
+    held = dict(np.load(files["nonmembers.npz"]))
+    more = np.random.default_rng(1).random((60, 1, 4, 4), dtype=np.float32)
+    held = {"inputs": np.concatenate([held["inputs"], more]), "targets": np.tile(held["targets"], 2)}
+    np.savez(files["nonmembers.npz"], **held)
+    report, err = audited(files, cli, budget="standard", recipe=files["recipe.toml"], defenses="dropout, label-only")
+    assert "training 4 shadow models, and 6 models to try dropout: about" in err
+    (section,) = (one for one in report.facts.sections if one.title == "Defenses")
+    assert {row[0] for row in section.blocks[1].rows} == {"none", "none, trained anew", "dropout", "label-only"}
+
+
 @pytest.mark.parametrize("kind", ["csv", "npz"])
 def test_tables_of_posteriors(kind, files, cli):
     report, _ = audited(

@@ -13,6 +13,7 @@ from torch import nn
 
 import divulge
 from divulge.errors import DivulgeError
+from divulge.models import seeded
 from divulge.runs.engines import LocalEngine
 
 RNG = np.random.default_rng(0)
@@ -21,7 +22,8 @@ OTHERS = RNG.random((40, 1, 4, 4), dtype=np.float32)
 
 
 def network(classes=3):
-    return nn.Sequential(nn.Flatten(), nn.Linear(16, classes))
+    with seeded(0):  # some weights give only positive logits, which are taken for posteriors
+        return nn.Sequential(nn.Flatten(), nn.Linear(16, classes))
 
 
 def posteriors(change):
@@ -227,6 +229,16 @@ CASES = {
     ),
     "an unknown budget": (api(budget="huge"), None, "expected one of quick, standard, thorough, got 'huge'"),
     "an unknown defense": (api(defense="droput"), lambda f: {"defense": "droput"}, "the nearest is 'dropout'"),
+    "an unknown defense to try": (
+        api(budget="standard", defenses=["top-k", "droput"]),
+        lambda f: {"budget": "standard", "defenses": "top-k,droput"},
+        "the nearest is 'dropout'",
+    ),
+    "defenses to try where nothing may be trained": (
+        api(defenses="top-k"),
+        lambda f: {"defenses": "top-k"},
+        "train shadow models, but the quick budget trains nothing",
+    ),
     "a seed below zero": (api(seed=-1), None, "seed: expected 0 or more, got -1"),
     "a recipe with a typing error": (
         None,

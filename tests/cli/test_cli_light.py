@@ -18,7 +18,7 @@ def test_importing_the_package_loads_nothing_heavy():
     assert loaded("import divulge; dir(divulge); divulge.__all__")[0] == "[]"
 
 
-@pytest.mark.parametrize("command", [[], ["audit"]])
+@pytest.mark.parametrize("command", [[], ["audit"], ["epsilon"]])
 def test_help_loads_nothing_heavy(command):
     code = (
         f"import sys; sys.argv = ['divulge', *{command!r}, '--help']\n"

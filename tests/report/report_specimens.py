@@ -229,6 +229,7 @@ def realistic() -> Facts:
             "score": rng.normal(1, 2, RECORDS).round(4).tolist(),
             "member": [i < RECORDS // 2 for i in range(RECORDS)],
         },
+        promise="Epsilon is at most 2.2 at delta 1e-5 by the ledger, and at least 1.31 by the attack shrinkage.",
     )  # fmt: skip
 
 
@@ -280,4 +281,5 @@ def attacking() -> Facts:
         references=HOSTILE,
         command=name(1),
         records={name(2): HOSTILE, "score": [float(i) for i in range(n)]},
+        promise=name(5),
     )  # fmt: skip

@@ -121,14 +121,23 @@ def test_the_terminal_gets_ten_lines(request, which):
 
 def test_the_terminal_tells_the_story(facts):
     text = str(Report(facts))
-    for part in (facts.title, "strong", facts.verdict.sentence, "31\u202f%", "did not run", facts.verdict.advice):
+    told = (
+        facts.title,
+        "strong",
+        facts.verdict.sentence,
+        "31\u202f%",
+        "did not run",
+        facts.verdict.advice,
+        facts.promise,
+    )
+    for part in told:
         assert part in text
 
 
 def test_many_cards_still_fit(facts):
     text = str(Report(dataclasses.replace(facts, cards=facts.cards * 5)))
     assert len(text.splitlines()) == 10
-    assert "and 12 more in the report" in text
+    assert "and 13 more in the report" in text
 
 
 def test_rich_does_not_read_names_as_markup(facts):

@@ -22,6 +22,7 @@ STRONG = ("shrinkage", "lira", "rmia", "calibrated", "modified-entropy", "loss")
 
 TABLE: dict[str, Adversaries] = {
     "dropout": Adversaries(STRONG, "trains its shadow models with the same dropout and early stopping"),
+    "dp-sgd": Adversaries(STRONG, "trains its shadow models with the same clipping and noise"),
     "top-k": Adversaries(STRONG, "puts its shadow models' answers through the same coarsening"),
     "rounding": Adversaries(STRONG, "puts its shadow models' answers through the same rounding"),
     "label-only": Adversaries(

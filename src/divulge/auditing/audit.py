@@ -2,22 +2,26 @@
 
 import datetime
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
 
 import numpy as np
 import torch
+from torch import nn
 
 from divulge.auditing.corpus import Corpus, keep
 from divulge.auditing.facts import BANDS, Card, Facts, Section, Verdict
+from divulge.auditing.grid import free
 from divulge.auditing.probes import PROBES, Outcome
-from divulge.auditing.shadowing import shadow_maker, trial
+from divulge.auditing.promise import as_in_ledger, promised
+from divulge.auditing.shadowing import require_measurable, shadow_maker, trial
 from divulge.auditing.subject import POPULATION, PRIVATE, Subject, budget
 from divulge.auditing.targets import Target
 from divulge.data import Dataset, concatenate, require_disjoint
 from divulge.defenses import Defense
 from divulge.errors import BadInputError
+from divulge.privacy.ledger import Ledger
 from divulge.runs.engines import Engine
 from divulge.runs.progress import Progress
 from divulge.runs.provenance import machine
@@ -42,12 +46,20 @@ class Means:
         recipe: how the target was trained, as far as it is known; shadow models are trained so.
         defense: the defense it was trained under, if any; shadow models are trained under it too.
         seed: of everything drawn.
+        defenses: to try on the target; None for all that act on its answers only, which takes training nothing. Those
+            that act in training take one model and as many shadow models again each, and one model to compare with.
+        ledger: of the target's training, if that was private; what it promises is held against what is measured. With
+            `dp-sgd` as the defense and no settings of its own, shadow models get the ledger's noise.
+        delta: at which its epsilon is stated.
     """
 
     budget: str = "standard"
     recipe: Recipe = field(default_factory=Recipe)
     defense: Defense | None = None
     seed: int = 0
+    defenses: tuple[Defense, ...] | None = None
+    ledger: Ledger | None = None
+    delta: float = 1e-5
 
 
 def comparable(members: Dataset, nonmembers: Dataset) -> tuple[Dataset, Dataset]:
@@ -118,16 +130,21 @@ def prepare(
 
     Raises:
         BadInputError: members among the non-members, a query budget that allows no finding, a negative seed, or early
-            stopping without records to spare for it.
+            stopping without records to spare for it; a ledger that cannot be this model's, or a delta too large for it;
+            or defenses to try that cannot be tried on this target.
     """
     plan = budget(means.budget)
     if means.seed < 0:
         raise BadInputError(f"seed: expected 0 or more, got {means.seed}.")
+    promise = promised(means.ledger, delta=means.delta, members=len(members)) if means.ledger else None
+    under = as_in_ledger(means.defense, means.ledger)
     if target.has_inputs:
         require_disjoint(members, nonmembers)
     rng = np.random.default_rng(means.seed)
     known = min(MOST_SPARE, int(SPARE * len(nonmembers))) if len(nonmembers) >= WITH_SPARE else 0
-    stopping = means.recipe.patience is not None or (means.defense is not None and means.defense.needs_validation)
+    tried = free() if means.defenses is None else tuple({one.label: one for one in means.defenses}.values())
+    used = [one for one in (under, *tried) if one is not None]
+    stopping = means.recipe.patience is not None or any(one.needs_validation for one in used)
     if plan.shadows and stopping and not known and target.module is not None:
         raise BadInputError(
             f"shadow models that stop early need records to judge by: expected {WITH_SPARE} non-members or more, got "
@@ -142,18 +159,23 @@ def prepare(
     }
     corpus = Corpus(_joined(members, nonmembers), {name: rows for name, rows in chosen.items() if len(rows)})
     data = keep(corpus, store)
-    return Subject(
+    subject = Subject(
         target,
         corpus,
         data,
         plan,
         means.recipe,
-        means.defense,
+        under,
         means.seed,
         store=store,
         engine=engine,
         progress=progress,
+        defenses=tried,
+        promise=promise,
     )
+    if means.defenses:
+        require_measurable(subject)
+    return subject
 
 
 def _affordable(target: Target, sizes: Sequence[int]) -> list[int]:
@@ -205,6 +227,7 @@ def audit(subject: Subject, *, command: str) -> Facts:
         references=sorted({line for outcome in outcomes for line in outcome.references}),
         command=command,
         records=dict(worst.records),
+        promise=" ".join(outcome.promise for outcome in outcomes if outcome.promise),
     )
 
 
@@ -214,21 +237,46 @@ NOT_TESTED = [
 ]
 
 
-def estimate(subject: Subject) -> tuple[int, float]:
-    """How many shadow models an audit will train, and about how many seconds that takes, if none is stored yet.
+@dataclass(frozen=True)
+class Cost:
+    """What an audit will train, if none of it is stored yet.
 
-    The time is that of two batches of one torch module, times what there is to do; a classifier that is fitted in
-    another way is not timed.
+    Args:
+        shadows: shadow models of the target.
+        retrained: models trained anew for the defenses to try.
+        seconds: how long all of it takes, about.
+    """
+
+    shadows: int
+    retrained: int
+    seconds: float
+
+
+def estimate(subject: Subject) -> Cost:
+    """What an audit will train, and how long that takes.
+
+    The time is that of two batches of one torch module, under each defense, times what there is to do; a classifier
+    that is fitted in another way is not timed.
     """
     maker, obstacle = shadow_maker(subject)
     count = 0 if obstacle else subject.budget.shadows
     if maker is None or not count:
-        return count, 0.0
-    pool = sum(len(subject.corpus.parts[part]) for part in PRIVATE)
-    rows = min(2 * subject.recipe.batch_size, pool)
+        return Cost(count, 0, 0.0)
+    tried = subject.retrained
+    members, pool = len(subject.corpus.parts[PRIVATE[0]]), len(subject.corpus.rows(PRIVATE))
+    seconds = _pace(subject, maker, subject.trained_under) * (count * pool / 2 + (members if tried else 0))
+    seconds += sum(_pace(subject, maker, one) for one in tried) * (count * pool / 2 + members)
+    retrained = len(tried) * (count + 1) + 1 if tried else 0
+    return Cost(count, retrained, seconds * subject.recipe.epochs)
+
+
+def _pace(subject: Subject, maker: Callable[[], nn.Module], defense: Defense | None) -> float:
+    """Seconds that one record takes in one epoch, in a second trial: what is computed but once is done by then."""
+    rows = min(2 * subject.recipe.batch_size, len(subject.corpus.rows(PRIVATE)))
+    trial(subject, maker, rows, defense=defense)
     started = time.perf_counter()
-    trial(subject, maker, rows)
-    return count, (time.perf_counter() - started) / rows * (pool / 2) * subject.recipe.epochs * count
+    trial(subject, maker, rows, defense=defense)
+    return (time.perf_counter() - started) / rows
 
 
 def _joined(members: Dataset, nonmembers: Dataset) -> Dataset:
@@ -263,6 +311,7 @@ def _settings(subject: Subject) -> dict[str, str]:
         "seed": str(subject.seed),
         "recipe of shadow models": recipe,
         "defense known to the adversary": str(subject.trained_under or "none"),
+        "defenses tried": ", ".join(map(str, subject.defenses)) or "none",
         "divulge": version("divulge"),
         "torch": torch.__version__,
         "machine": ", ".join(f"{key} {value}" for key, value in hardware.items() if key not in ("torch",)),

@@ -309,6 +309,7 @@ class Facts:
         references: the sources of the methods.
         command: the exact command to repeat it.
         records: per-record risk for export: columns `record`, `class`, `score`, `member` and others, each a list.
+        promise: what a privacy ledger promises beside what was measured, in a line; empty without a ledger.
         schema: version of this layout.
     """
 
@@ -324,6 +325,7 @@ class Facts:
     references: list[str]
     command: str
     records: dict[str, list[Any]] = field(default_factory=dict)
+    promise: str = ""
     schema: str = SCHEMA
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from divulge.auditing.corpus import Corpus
+from divulge.auditing.promise import Promise
 from divulge.auditing.targets import Target
 from divulge.defenses import Defense
 from divulge.errors import BadInputError
@@ -61,6 +62,7 @@ class Subject:
         recipe: how shadow models are trained.
         trained_under: the defense the target was trained under, if it is known; shadows are trained under it too.
         defenses: defenses to try on the target.
+        promise: what the ledger of its private training promises, if there is one.
         seed: of everything drawn.
         store: where steps are kept.
         engine: what runs them.
@@ -78,11 +80,17 @@ class Subject:
     engine: Engine
     progress: Progress | None
     defenses: tuple[Defense, ...] = field(default=())
+    promise: Promise | None = None
 
     @property
     def answered(self) -> tuple[str, ...]:
         """The parts about which models are asked."""
         return (*PRIVATE, POPULATION) if self.population else PRIVATE
+
+    @property
+    def retrained(self) -> tuple[Defense, ...]:
+        """The defenses to try that the architecture must be trained anew for."""
+        return tuple(one for one in self.defenses if one.in_training)
 
     @property
     def population(self) -> str | None:

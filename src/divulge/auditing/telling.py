@@ -1,19 +1,23 @@
 """From membership evidence to a card, sections and words."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from divulge.attacks.membership import MembershipAttack
 from divulge.auditing import exposure, words
-from divulge.auditing.facts import Block, Card, Curve, Plot, Section, Table, Text
+from divulge.auditing.facts import BANDS, Block, Card, Curve, Plot, Section, Table, Text
 from divulge.auditing.grid import defended
 from divulge.auditing.probes.base import Outcome
+from divulge.auditing.promise import shown
+from divulge.auditing.promise_telling import Told, told
 from divulge.auditing.shadowing import QUICK
 from divulge.auditing.subject import PRIVATE, Subject
 from divulge.metrics import Estimate, Finding, auc, auc_difference, roc_curve, thinned, tpr_at_fpr, tpr_metric
+from divulge.privacy.words import RATES
 from divulge.runs.step import Artifact
+from divulge.training import Privacy
 
 OTHERS = 3
 """How many attacks besides the strongest are drawn."""
@@ -43,6 +47,8 @@ class Evidence:
         obstacle: why there are none, in words; empty where there are some.
         posing: whether an untrained copy stood in the target's place in the controls.
         outside: what can be guessed from the records without the model.
+        retrained: what models trained anew under defenses answered, as `divulge.auditing.shadowing.retraining` names
+            them.
     """
 
     tried: tuple[Tried, ...]
@@ -53,6 +59,7 @@ class Evidence:
     obstacle: str
     posing: bool
     outside: Finding | None
+    retrained: Mapping[str, Mapping[str, Artifact]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,7 @@ def outcome(subject: Subject, evidence: Evidence) -> Outcome:
     accuracy = _accuracies(evidence)
     finding = _finding(head, len(evidence.truth))
     control = _control_words(evidence)
+    promise = _promise(subject, evidence, head)
     outside = int((~evidence.truth).sum())
     confidence = (
         f"95 % interval, widened for choosing the strongest of {len(evidence.tried)} attacks; "
@@ -96,6 +104,18 @@ def outcome(subject: Subject, evidence: Evidence) -> Outcome:
             " Careful: members and non-members can be told apart without the model (AUC "
             f"{evidence.outside.value:.2f}), so they differ in kind, and part of the finding may be that difference."
         )
+    sentence = words.sentence(head.band, auc=head.auc, rate=head.rate, tpr=head.tpr, doubt=head.doubt)
+    advice = words.advice(
+        head.band,
+        head.doubt,
+        gap=accuracy[0] - accuracy[1],
+        shadows=evidence.shadows,
+        trainable=evidence.obstacle in ("", QUICK),
+        budget=subject.budget.name,
+        # Controls on shadow models carry the difference in kind as well: what exceeds them is the model's doing.
+        alike=bool(evidence.shadows) or not _differ(evidence),
+        private=promise is not None,
+    )
     card = Card(
         release="posteriors",
         question="Who was in the training set?",
@@ -108,12 +128,14 @@ def outcome(subject: Subject, evidence: Evidence) -> Outcome:
             "shadow models": str(evidence.shadows),
             "attack": f"{head.best.seconds:.1f} s",
         },
-        sentence=words.sentence(head.band, auc=head.auc, rate=head.rate, tpr=head.tpr, doubt=head.doubt),
+        sentence=f"{promise.alarm} {sentence}" if promise and promise.alarm else sentence,
     )
     rate = head.rate or 0.1
     sections = [
         Section(
-            "The picture", "How many members are caught at which share of false accusations?", _picture(evidence, head)
+            "The picture",
+            "How many members are caught at which share of false accusations?",
+            _picture(evidence, head, promise),
         ),
         Section(
             "Who is exposed",
@@ -123,34 +145,55 @@ def outcome(subject: Subject, evidence: Evidence) -> Outcome:
             ),
         ),
     ]
-    grid = defended(subject, evidence.answers, evidence.truth) if evidence.shadows else []
-    if grid:
+    if evidence.shadows:
+        grid = defended(subject, evidence.answers, evidence.truth, retrained=evidence.retrained)
         sections.append(Section("Defenses", "What does each defense buy, against an adversary who knows it?", grid))
+    if promise:
+        sections.append(promise.section)
     return Outcome(
         card=card,
-        band=head.band,
+        band=len(BANDS) - 1 if promise and promise.alarm else head.band,
         confidence=confidence,
-        advice=words.advice(
-            head.band,
-            head.doubt,
-            gap=accuracy[0] - accuracy[1],
-            shadows=evidence.shadows,
-            trainable=evidence.obstacle in ("", QUICK),
-            budget=subject.budget.name,
-            # Controls on shadow models carry the difference in kind as well: what exceeds them is the model's doing.
-            alike=bool(evidence.shadows) or not _differ(evidence),
-        ),
+        advice=(promise.advice if promise else "") or advice,
         sections=sections,
         settings={
             "accuracy on members": f"{100 * accuracy[0]:.2f} %",
             "accuracy on non-members": f"{100 * accuracy[1]:.2f} %",
             "shadow models": str(evidence.shadows),
             "attacks that ran": ", ".join(one.attack.name for one in evidence.tried),
+            **(promise.settings if promise else {}),
         },
-        assumptions=_assumptions(subject, evidence),
+        assumptions=[*_assumptions(subject, evidence), *(promise.assumptions if promise else [])],
         not_tested=_not_tested(evidence),
-        references=sorted({one.attack.source for one in evidence.tried if one.attack.source}),
+        references=sorted(
+            {one.attack.source for one in evidence.tried if one.attack.source}
+            | set(promise.references if promise else [])
+        ),
         records=exposure.columns(candidates, head.best.scores, evidence.truth),
+        promise=promise.line if promise else "",
+    )
+
+
+def _promise(subject: Subject, evidence: Evidence, head: Headline) -> Told | None:
+    """What the ledger promises beside what the strongest attack shows; None without a ledger."""
+    if subject.promise is None:
+        return None
+    best, truth = head.best, evidence.truth
+    found = shown(
+        subject.promise,
+        best.attack.name,
+        best.scores,
+        best.null,
+        truth,
+        alike=head.doubt != "kind" and not _differ(evidence),
+        attacks=len(evidence.tried),
+        seed=subject.seed,
+    )
+    return told(
+        subject.promise,
+        found,
+        roc=_curve(best.attack.name, best.scores, truth, role="main"),
+        caught=[tpr_at_fpr(best.scores, truth, fpr=rate) for rate in RATES],
     )
 
 
@@ -237,10 +280,15 @@ def _assumptions(subject: Subject, evidence: Evidence) -> list[str]:
             "Shadow models were trained on random halves of members and non-members together, by the recipe under "
             "settings. An adversary with a better guess at the recipe may do better."
         )
+        if subject.promise and not isinstance(subject.trained_under, Privacy):
+            told.append(
+                "They were trained without differential privacy, though the ledger says that the model was. Name the "
+                "defense (--defense dp-sgd) for an adversary who trains as its owner did."
+            )
     return told
 
 
-def _picture(evidence: Evidence, head: Headline) -> list[Block]:
+def _picture(evidence: Evidence, head: Headline, promise: Told | None) -> list[Block]:
     truth = evidence.truth
     ranked = sorted(evidence.tried, key=lambda one: -one.findings["AUC"].value)
     others = [one for one in ranked if one is not head.best][:OTHERS]
@@ -250,6 +298,12 @@ def _picture(evidence: Evidence, head: Headline) -> list[Block]:
     grid = np.geomspace(1 / max(1, int((~truth).sum())), 1, 50).tolist()
     curves.append(Curve("guessing", grid, grid, role="chance"))
     curves.append(_curve(head.best.attack.name, head.best.scores, truth, role="main"))
+    note = "Higher is worse. Both axes are logarithmic: what counts is the left edge, where hardly anybody is accused "
+    note += "wrongly."
+    if promise:
+        curves.append(promise.limit)
+        note += f" No attack on a training that keeps its promise enters the region {promise.limit.label}, but by "
+        note += "chance, at the left, where a handful of outsiders decide."
     plot = Plot(
         title="Members caught against outsiders accused",
         x_label="false positive rate (share of non-members called members)",
@@ -258,8 +312,7 @@ def _picture(evidence: Evidence, head: Headline) -> list[Block]:
         log=True,
         x_unit="%",
         y_unit="%",
-        note="Higher is worse. Both axes are logarithmic: what counts is the left edge, where hardly anybody is "
-        "accused wrongly.",
+        note=note,
     )
     return [plot, _table(evidence), Text(_control_words(evidence))]
 

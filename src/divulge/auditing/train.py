@@ -114,8 +114,9 @@ def train(settings: Training, inputs: Mapping[str, Artifact], context: Context) 
                 if epoch in settings.epochs and epoch != total:
                     snapshots[f"logits@{epoch}"] = logits(model, corpus.data.inputs[asked])[None]
 
+            own = data if members[index].all() else data[members[index]]  # a table of features is large to copy
             trained[index] = defense.train(
-                model, data[members[index]], settings.recipe, seed=seeds[index], validation=validation, watch=watch
+                model, own, settings.recipe, seed=seeds[index], validation=validation, watch=watch
             )
 
     answers = np.stack([logits(model, corpus.data.inputs[asked]) for model in models])

@@ -89,7 +89,17 @@ def sentence(level: int, *, auc: Estimate, rate: float | None, tpr: Estimate | N
     )
 
 
-def advice(level: int, doubt: Doubt, *, gap: float, shadows: int, trainable: bool, budget: str, alike: bool) -> str:
+def advice(
+    level: int,
+    doubt: Doubt,
+    *,
+    gap: float,
+    shadows: int,
+    trainable: bool,
+    budget: str,
+    alike: bool,
+    private: bool = False,
+) -> str:
     """The one thing to do next.
 
     Args:
@@ -100,6 +110,7 @@ def advice(level: int, doubt: Doubt, *, gap: float, shadows: int, trainable: boo
         trainable: whether a larger budget would train some, or more.
         budget: what the audit was allowed.
         alike: whether members and non-members are of one kind, as far as can be told.
+        private: whether a ledger says that it was trained with differential privacy.
     """
     if doubt == "few":
         return "Repeat the audit with more members and non-members, or with the budget thorough."
@@ -120,10 +131,20 @@ def advice(level: int, doubt: Doubt, *, gap: float, shadows: int, trainable: boo
             "Nothing found speaks against giving out these posteriors. Before releasing weights, repeat with the "
             "budget thorough."
         )
+    if level == 0 and private:
+        return (
+            "Nothing found speaks against giving out this model. Its guarantee is the ledger's epsilon, which holds "
+            "against attacks that nobody has tried: see What epsilon promises."
+        )
     if level == 0:
         return (
             "Nothing found speaks against giving out these posteriors. For a guarantee, train with differential "
             "privacy."
+        )
+    if private:
+        return (
+            "What was found is within what the ledger's epsilon allows: see What epsilon promises. If that is too "
+            "much, train again with a smaller epsilon: more noise, or fewer steps."
         )
     if gap > 0.1:
         return (

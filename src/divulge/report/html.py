@@ -80,10 +80,11 @@ _DRAW: dict[type, Callable[..., str]] = {
 def legend(block: Any) -> list[tuple[str, str]]:
     """What the lines and shapes of a figure mean: pairs of a style class and a text."""
     if isinstance(block, Plot):
-        swatches = [(f"line {plot.style(block, index)}", curve.label) for index, curve in enumerate(block.curves)]
-        if any(curve.role == "bound" and curve.x for curve in block.curves):
-            swatches.append(("area forbidden", "no curve may enter"))
-        return swatches
+        kinds = [plot.style(block, index) for index in range(len(block.curves))]
+        return [
+            ("area forbidden" if kind == "bound" else f"line {kind}", curve.label)
+            for kind, curve in zip(kinds, block.curves, strict=True)
+        ]
     if isinstance(block, Histogram):
         return [(f"area group-{index % 4}", name) for index, name in enumerate(block.groups)]
     if isinstance(block, Scatter):

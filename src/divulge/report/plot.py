@@ -116,5 +116,6 @@ def describe(plot: Plot) -> str:
         else:
             first, last = (words.measure(curve.y[i], plot.y_unit) for i in (0, -1))
             start, end = (words.measure(curve.x[i], plot.x_unit) for i in (0, -1))
-            parts.append(f"{curve.label}: from {first} at {start} to {last} at {end}.")
+            region = "what lies above the line " if curve.role == "bound" else ""
+            parts.append(f"{curve.label}: {region}from {first} at {start} to {last} at {end}.")
     return " ".join(parts)

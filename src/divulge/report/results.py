@@ -1,14 +1,20 @@
 """Results of studies: a table for the terminal and the reproduction page of the documentation."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from divulge.errors import BadInputError
-from divulge.studies import Results, Row
+from divulge.report import promises
+from divulge.report.promises import Figure
+from divulge.studies import Results, Row, open_study
+from divulge.studies.promises import PromiseStudy
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+FIGURES: Mapping[str, Callable[[Results], Figure | None]] = {PromiseStudy.name: promises.figure}
+"""What draws the results of a study, by the study's kind; the others are tables only."""
 
 
 def read_all(folder: Path) -> list[Results]:
@@ -40,6 +46,30 @@ def table(results: Results) -> "Table":
     return made
 
 
+def figure(results: Results) -> Figure | None:
+    """The study's picture; None where its kind has none, or it is no longer known."""
+    try:
+        kind = open_study(results.study, scale=results.scale).name
+    except BadInputError:
+        return None
+    return FIGURES[kind](results) if kind in FIGURES else None
+
+
+def write_page(found: Sequence[Results], page: Path) -> None:
+    """Write the reproduction page, and its figures into the folder `figures` beside it."""
+    for one in found:
+        if drawn := figure(one):
+            path = page.parent / _place(one)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(drawn.svg, encoding="utf-8")
+    page.write_text(reproduction_page(found), encoding="utf-8")
+
+
+def _place(results: Results) -> str:
+    """Where a study's figure lies, as seen from the page."""
+    return f"figures/{results.study}.{results.scale}.svg"
+
+
 def reproduction_page(found: Sequence[Results]) -> str:
     """The page of the documentation that shows the results, in Markdown."""
     lines = [
@@ -57,6 +87,7 @@ def reproduction_page(found: Sequence[Results]) -> str:
             f"`{one.command}`, commit `{(one.commit or 'unknown')[:12]}`, {machine}, {one.seconds / 60:.0f} minutes of "
             "computing.",
             "",
+            *([f"![{drawn.alternative}]({_place(one)})", ""] if (drawn := figure(one)) else []),
             "| what was run | metric | adversary | published | ours | 95 % interval | control | n |",
             "|---|---|---|---:|---:|---:|---:|---:|",
         ]

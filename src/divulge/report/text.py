@@ -19,6 +19,7 @@ def summary(facts: Facts) -> str:
         verdict.sentence,
         f"How sure: {verdict.confidence}",
     ]
+    head += [f"Promise: {facts.promise}"] if facts.promise else []
     last = [f"Next: {verdict.advice}"]
     room = LINES - len(head) - len(last)
     cards = [f"- {card.question} {_found(card)}" for card in facts.cards]

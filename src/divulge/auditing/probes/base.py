@@ -24,6 +24,7 @@ class Outcome:
         not_tested: what it does not say.
         references: the sources of its methods.
         records: per-record risk for export, each column as long as the others.
+        promise: what a privacy ledger promises beside what was measured, in a line; empty without one.
     """
 
     card: Card
@@ -36,6 +37,7 @@ class Outcome:
     not_tested: list[str] = field(default_factory=list)
     references: list[str] = field(default_factory=list)
     records: Mapping[str, list[Any]] = field(default_factory=dict)
+    promise: str = ""
 
 
 @dataclass(frozen=True)

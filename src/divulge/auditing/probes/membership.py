@@ -12,10 +12,10 @@ from divulge.auditing.ask import Asking, Refitting, asking_steps, refit
 from divulge.auditing.attack import Attempt, Scene, attack, look
 from divulge.auditing.outsider import without_model
 from divulge.auditing.probes.base import Outcome, Probe
-from divulge.auditing.shadowing import shadow_maker
+from divulge.auditing.shadowing import retraining, shadow_maker, training
 from divulge.auditing.subject import PRIVATE, Subject
 from divulge.auditing.telling import Evidence, Tried, outcome
-from divulge.auditing.train import Design, Fresh, Training, shadow_steps, untrained
+from divulge.auditing.train import Design, shadow_steps, untrained
 from divulge.metrics import score_membership
 from divulge.runs.engines import LocalEngine
 from divulge.runs.graph import execute
@@ -39,9 +39,11 @@ class Membership(Probe):
         here = LocalEngine(1)
         asked = execute([target], subject.store, engine=here, progress=subject.progress)[target.key]
         engine = subject.engine if shadows else here
-        models = {**shadows, **posing}
-        done = execute(list(models.values()), subject.store, engine=engine, progress=subject.progress)
+        anew = retraining(subject) if shadows else {}
+        steps = [step for models in ({**shadows, **posing}, *anew.values()) for step in models.values()]
+        done = execute(steps, subject.store, engine=engine, progress=subject.progress)
         answers = {"target": asked, **{name: done[step.key] for name, step in shadows.items()}}
+        retrained = {name: {who: done[step.key] for who, step in models.items()} for name, models in anew.items()}
         truth = np.repeat([True, False], [len(subject.corpus.parts[part]) for part in PRIVATE])
 
         scene = Scene(PRIVATE, population=subject.population, inputs=subject.target.has_inputs)
@@ -72,7 +74,17 @@ class Membership(Probe):
             outside = without_model(members, nonmembers, seed=subject.seed)
         return outcome(
             subject,
-            Evidence(tuple(tried), refused, truth, answers, count, obstacle, posing=bool(posing), outside=outside),
+            Evidence(
+                tuple(tried),
+                refused,
+                truth,
+                answers,
+                count,
+                obstacle,
+                posing=bool(posing),
+                outside=outside,
+                retrained=retrained,
+            ),
         )
 
     def _steps(self, subject: Subject) -> tuple[Step, dict[str, Step], dict[str, Step], str]:
@@ -93,19 +105,11 @@ class Membership(Probe):
             return asked, shadows, {}, ""
         if maker is None:
             return asked, {}, {}, obstacle
-        training = Training(
-            architecture=Fresh(target.fingerprint, maker),
-            recipe=subject.recipe,
-            parts=PRIVATE,
-            answer=subject.answered,
-            seed=seed,
-            defense=subject.trained_under,
-            validation=subject.population,
-        )
+        like = training(subject, maker, subject.trained_under)
         if obstacle:
-            posing = {"shadows-untrained": Step(untrained, training, data, label="ask an untrained copy")}
+            posing = {"shadows-untrained": Step(untrained, like, data, label="ask an untrained copy")}
             return asked, {}, posing, obstacle
-        return asked, shadow_steps(training, subject.data, like=subject.corpus.data, count=count), {}, ""
+        return asked, shadow_steps(like, subject.data, like=subject.corpus.data, count=count), {}, ""
 
     def _runnable(
         self, subject: Subject, scene: Scene, answers: Mapping[str, Artifact]

@@ -11,7 +11,7 @@ from divulge.errors import BadInputError
 from divulge.models import seeded
 from divulge.training.loop import has_fast_bfloat16
 from divulge.training.private.closed_form import ClosedForm
-from divulge.training.private.exactness import Trial, attempted, require_exact
+from divulge.training.private.exactness import Trial, attempted, require_exact, stirred
 from divulge.training.private.ghost import Ghost
 from divulge.training.private.independence import require_per_example
 from divulge.training.private.losses import Loss, cross_entropy
@@ -24,6 +24,8 @@ __all__ = ["Clipped", "Clipper", "Rule", "automatic", "clipper", "flat", "requir
 Way = Literal["linear", "ghost", "vmap"]
 MEMORY = {"cpu": 1 << 25, "cuda": 1 << 31}
 """Bytes that the examples computed at once may take; on a CPU few enough to be found in its cache again."""
+FEWEST = 8
+"""Examples at once, however large; fewer waste time on what every block costs."""
 
 
 class Clipper:
@@ -72,7 +74,7 @@ class Clipper:
         """The clipped sum over examples that are computed at once."""
         if len(inputs) == 0:
             none = torch.zeros(0, device=inputs.device)
-            return Clipped([torch.zeros_like(each, dtype=torch.float32) for each in learned], none, none, 0)
+            return Clipped([_zeros(parameter) for parameter in learned], none, none, 0)
         gradients = self._gradients(inputs, targets, learned)
         norms = gradients.norms()
         if not math.isfinite(norms.sum()):
@@ -83,7 +85,7 @@ class Clipper:
                 return Clipped(kept.sums, norms, gradients.losses, kept.dropped + int((~finite).sum()))
         coefficients = rule(norms)
         sums = [
-            gradients.parts[place].total(coefficients) if place in gradients.parts else torch.zeros_like(parameter)
+            gradients.parts[place].total(coefficients) if place in gradients.parts else _zeros(parameter)
             for place, parameter in enumerate(learned)
         ]
         return Clipped(sums, norms, gradients.losses, 0)
@@ -101,12 +103,13 @@ class Clipper:
         kind = (inputs.shape[1:], inputs.device, [id(parameter) for parameter in learned])
         if kind == self._prepared or len(inputs) == 0:
             return
-        trial = attempted(self.model, self.loss, inputs[:2], targets[:2])
-        require_per_example(self.model, inputs[:2].flatten(0, 1))
-        found = self._tried(trial)
+        with stirred(self.model):
+            trial = attempted(self.model, self.loss, inputs[:2], targets[:2])
+            require_per_example(self.model, inputs[:2].flatten(0, 1))
+            found = self._tried(trial)
         self._method = self._made(fast=self.fast and has_fast_bfloat16(inputs.device))
         each = (trial.saved + found.held) // len(trial.inputs) + 1
-        self._block = self.chunk or max(1, MEMORY[inputs.device.type] // each)
+        self._block = self.chunk or max(FEWEST, MEMORY[inputs.device.type] // each)
         if trial.finite.all() and len(trial.inputs) > 1:  # else the check has not seen everything
             self._prepared = kind
 
@@ -160,7 +163,7 @@ def clipper(
         loss: answers and targets to one loss an example, `(N,)`.
         chunk: examples at once; None for as many as bounded memory allows, which is also the fastest.
         precision: `fast` computes the forward and backward pass in bfloat16 and channels-last memory where the machine
-            does both in hardware; norms and sums are of float32 always.
+            does both in hardware; norms and sums are of float32 always, and so is all of the closed form.
 
     Raises:
         BadInputError: a model that mixes examples or learns nothing.
@@ -174,3 +177,7 @@ def clipper(
 
 def _learned(model: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def _zeros(parameter: nn.Parameter) -> Tensor:
+    return torch.zeros_like(parameter, dtype=torch.float32)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from divulge.models.standardized import ScaledConv2d, StandardizedConv2d
-from divulge.training.private.parts import Part, ghost_pays, ghost_squares, squared_norms, stored
+from divulge.training.private.parts import Part, ghost_pays, ghost_squares, stored
 
 Convolution = nn.Conv1d | nn.Conv2d
 BLOCK = {"cpu": 1 << 20, "cuda": 1 << 28}
@@ -73,25 +73,28 @@ class Patches:
         )
 
     def to_weight(self, matrix: Tensor) -> Tensor:
-        """A matrix `(G, d, p)` in the shape of the weight."""
+        """Matrices `(G, p, d)` in the shape of the weight."""
         if self.by_pixel:
-            folded = matrix.view(self.groups, *self.kernel, self.channels, -1).permute(0, 4, 3, 1, 2)
-        else:
-            folded = matrix.view(self.groups, self.channels, *self.kernel, -1).permute(0, 4, 1, 2, 3)
-        return folded.reshape(self.layer.weight.shape)
+            matrix = matrix.unflatten(2, (*self.kernel, self.channels)).permute(0, 1, 4, 2, 3)
+        return matrix.reshape(self.layer.weight.shape)
 
     def from_weight(self, weight: Tensor) -> Tensor:
-        """A weight as a matrix `(G, d, p)`."""
-        split = weight.reshape(self.groups, -1, self.channels, *self.kernel)
-        order = (0, 3, 4, 2, 1) if self.by_pixel else (0, 2, 3, 4, 1)
-        return split.permute(order).reshape(self.groups, self.inner, -1)
+        """A weight as matrices `(G, p, d)`."""
+        split = weight.unflatten(0, (self.groups, -1))
+        return (split.permute(0, 1, 3, 4, 2) if self.by_pixel else split).flatten(2)
 
     def gradients(self, e: Tensor) -> Tensor:
-        """The gradient of each example, `(B, G, d, p)`, from what `outputs` gives; computed in its precision."""
-        found = e.new_empty(self.examples * self.groups, self.inner, e.shape[2])
+        """The gradient of each example, `(B, G, p, d)`, from what `outputs` gives; computed in its precision."""
+        outputs = e.shape[2]
+        # Products are slow if their last axis is the shorter, and so are later passes if it is not contiguous.
+        upright = outputs > self.inner
+        shape = (self.inner, outputs) if upright else (outputs, self.inner)
+        found = e.new_empty(self.examples * self.groups, *shape)
         for rows, patches in self.of(e.dtype):
-            torch.bmm(patches.mT, e[rows], out=found[rows])
-        return found.unflatten(0, (self.examples, self.groups)).float()
+            left, right = (patches, e[rows]) if upright else (e[rows], patches)
+            torch.bmm(left.mT, right, out=found[rows])
+        found = found.unflatten(0, (self.examples, self.groups)).float()
+        return found.mT if upright else found
 
     def squares(self, e: Tensor) -> Tensor:
         """Squared norms of the gradients, `(B,)`, which are not formed."""
@@ -99,11 +102,11 @@ class Patches:
         return torch.cat(each).view(self.examples, self.groups).sum(dim=1)
 
     def total(self, e: Tensor, coefficients: Tensor) -> Tensor:
-        """The weighted sum of the gradients, `(G, d, p)`, which are not formed."""
-        found = e.new_zeros(self.groups, self.inner, e.shape[2])
+        """The weighted sum of the gradients, `(G, p, d)`, which are not formed."""
+        found = e.new_zeros(self.groups, e.shape[2], self.inner)
         e = e * coefficients.repeat_interleave(self.groups)[:, None, None]
         for rows, patches in self.of(e.dtype):
-            left, right = (m.unflatten(0, (-1, self.groups)).transpose(0, 1).flatten(1, 2) for m in (patches, e[rows]))
+            left, right = (m.unflatten(0, (-1, self.groups)).transpose(0, 1).flatten(1, 2) for m in (e[rows], patches))
             found.baddbmm_(left.mT, right)
         return found
 
@@ -122,8 +125,9 @@ def convolution(layer: Convolution, a: Tensor, e: Tensor, examples: int) -> Part
     patches = Patches(layer, a, e.shape[2:], examples)
     e = patches.outputs(e)
     if not ghost_pays(patches.positions, patches.inner, e.shape[2]):
-        gradients = patches.gradients(e).flatten(1)
-        return Part(squared_norms(gradients), lambda c: patches.to_weight(c @ gradients), gradients.nbytes)
+        gradients = patches.gradients(e)
+        norms = torch.linalg.vector_norm(gradients, dim=(1, 2, 3))
+        return Part(norms.square_(), lambda c: patches.to_weight(torch.tensordot(c, gradients, 1)), gradients.nbytes)
     # Products of positions cancel, so they are never of bfloat16; and of what is summed the norm is taken.
     e = e.float()
     return Part(patches.squares(e), lambda c: patches.to_weight(patches.total(e, c)))
@@ -140,17 +144,17 @@ def standardized(layer: StandardizedConv2d, a: Tensor, e: Tensor, examples: int)
     patches = Patches(layer, a, e.shape[2:], examples)
     gradients = patches.gradients(patches.outputs(e))
     weight = patches.from_weight(layer.weight.detach())
-    c = weight - weight.mean(dim=1, keepdim=True)
-    q = c.square().sum(dim=1)
+    c = weight - weight.mean(dim=2, keepdim=True)
+    q = c.square().sum(dim=2)
     unit, s, r = _scales(layer, q, patches)
-    along = (gradients * c).sum(dim=2)
+    along = (gradients * c).sum(dim=3)
     aside = along.square() / q.clamp(min=torch.finfo(q.dtype).tiny)
-    left_out = gradients.sum(dim=2).square() / patches.inner
-    across = torch.linalg.vector_norm(gradients, dim=2).square_() - left_out - aside
+    left_out = gradients.sum(dim=3).square() / patches.inner
+    across = torch.linalg.vector_norm(gradients, dim=3).square_() - left_out - aside
     squares = (s.square() * across.clamp_(min=0) + r.square() * aside).sum((1, 2))
 
     def total(coefficients: Tensor) -> Tensor:
-        pulled = patches.to_weight(coefficients @ gradients.flatten(1))
+        pulled = patches.to_weight(torch.tensordot(coefficients, gradients, 1))
         with torch.enable_grad():
             return torch.autograd.grad(layer.standardized(), layer.weight, pulled)[0]
 

@@ -52,7 +52,8 @@ class Ghost:
                 raise UnsupportedError(f"a {type(layer).__name__} is called twice in one pass")
             if len(given) != 1 or len(given[0]) != examples * copies or len(answer) != examples * copies:
                 raise UnsupportedError(f"a {type(layer).__name__} is called on something other than the examples")
-            seen[layer] = given[0].detach(), get_gradient_edge(answer)
+            if answer.requires_grad:
+                seen[layer] = given[0].detach(), get_gradient_edge(answer)
 
         hooks = [layer.register_forward_hook(note) for layer in self.layers]
         try:
