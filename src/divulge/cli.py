@@ -288,8 +288,8 @@ def epsilon_(
     epochs: Annotated[int | None, typer.Option(help="Or: passes over the records.")] = None,
     delta: Annotated[float, typer.Option(help="Chance left out of the promise, below one over the records.")] = 1e-5,
     sampling: Annotated[
-        Batches, typer.Option(help="shuffled batches count in full: no amplification by sampling.")
-    ] = Batches.POISSON,
+        Batches | None, typer.Option(help="poisson if left out; shuffled batches count in full, without amplification.")
+    ] = None,
     accountant: Annotated[Accounting, typer.Option(help="The one to quote and to find the noise by.")] = Accounting.PLD,
     prior: Annotated[
         list[float] | None, typer.Option(help="A chance to guess a record without the model; may be repeated.")
@@ -316,6 +316,7 @@ def epsilon_(
         "--epsilon": epsilon,
         "--steps": steps,
         "--epochs": epochs,
+        "--sampling": sampling,
     }
     given = [name for name, value in told.items() if value is not None]
     what: Ledger | list[Phase]
@@ -327,14 +328,17 @@ def epsilon_(
         for one, other in (("--sampling-rate", "--batch-size"), ("--steps", "--epochs"), ("--noise", "--epsilon")):
             if (one in given) == (other in given):
                 raise BadInputError(f"expected either {one} or {other}, got {'both' if one in given else 'neither'}.")
+        if epochs is not None and epochs < 0:
+            raise BadInputError(f"--epochs: expected 0 or more, got {epochs}.")
         rate = sampling_rate
         if rate is None:
             if batch_size is None or records is None:
                 raise BadInputError("--batch-size needs --records, the number of records it is drawn from.")
             rate = batch_size / records
-        phase = Phase(rate, 1.0 if noise is None else noise, steps or 0, sampling.value)
+        way = sampling or Batches.POISSON
+        phase = Phase(rate, 1.0 if noise is None else noise, steps or 0, way.value)
         if epochs is not None:
-            each = phase.batches if sampling is Batches.SHUFFLED else 1 / rate
+            each = phase.batches if way is Batches.SHUFFLED else 1 / rate
             phase = replace(phase, steps=round(epochs * each))
         if epsilon is not None:
             least = noise_multiplier(
@@ -343,7 +347,7 @@ def epsilon_(
                 sampling_rate=rate,
                 steps=phase.steps,
                 accountant=accountant.value,
-                sampling=sampling.value,
+                sampling=way.value,
             )
             phase = replace(phase, noise_multiplier=up(least, 4))
         what = [phase] if records is None else Ledger(records, (phase,))

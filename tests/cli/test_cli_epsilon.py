@@ -80,6 +80,18 @@ def test_an_order_on_the_edge_of_the_grid_is_said(cli):
     )
 
 
+def test_noise_next_to_none_is_answered_and_stops_nobody(cli):
+    status, out, err = cli("epsilon", "--sampling-rate", 0.1, "--noise", 1e-6, "--steps", 10)
+    assert status == 0, err
+    assert "stops nobody" in flat(out)
+
+
+def test_gradients_that_were_dropped_are_told(cli, tmp_path):
+    path = tmp_path / "ledger.json"
+    Ledger(60_000, (Phase(0.01, 2.0, 1000),), dropped=7).save(path)
+    assert "7 per-example gradients were not finite and counted as zero" in flat(cli("epsilon", "--ledger", path)[1])
+
+
 def test_replace_one_is_told_by_pld_alone(cli, tmp_path):
     path = tmp_path / "ledger.json"
     Ledger(60_000, (Phase(0.01, 2.0, 1000),), adjacency="replace-one").save(path)
@@ -109,6 +121,10 @@ def test_replace_one_is_told_by_pld_alone(cli, tmp_path):
         ((*RUN[:2], *RUN[4:], "--epsilon", 1e-4, "--accountant", "rdp"), "cannot be reached"),
         (("--ledger", "nowhere.json"), "nowhere.json: expected a privacy ledger"),
         (("--ledger", "nowhere.json", "--noise", 2), "leave out --noise"),
+        (("--ledger", "nowhere.json", "--sampling", "shuffled"), "leave out --sampling"),
+        ((*RUN[:4], "--epochs", -5), "--epochs: expected 0 or more, got -5"),
+        (("--sampling-rate", 1e-320, "--noise", 1, "--epochs", 1), "sampling rate: expected the share"),
+        ((*RUN[:2], *RUN[4:], "--epsilon", 1e12), "even a noise multiplier of 0.001 spends less"),
     ],
 )
 def test_bad_input(cli, told, message):

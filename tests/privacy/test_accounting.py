@@ -105,6 +105,18 @@ def test_whole_orders_join_fractional_ones():
     assert rdp[3] == pytest.approx(rdp[4], rel=1e-5)
 
 
+def test_next_to_no_noise_is_accounted_at_once_and_never_as_less():
+    last, first = (
+        renyi_divergence(sampling_rate=0.1, noise_multiplier=sigma, orders=[1.5, 2, 8]) for sigma in (0.0101, 0.0099)
+    )
+    assert (last < first).all()
+    assert first == pytest.approx(last, rel=0.1)
+    for sigma in (1e-6, 1e-9):  # the integral would take billions of points
+        assert epsilon([Phase(0.1, sigma, 1)], delta=1e-5, accountant="rdp").epsilon == pytest.approx(
+            0.505 * sigma**-2, rel=1e-6
+        )
+
+
 @pytest.mark.parametrize("sigma", [0.5, 3.0, 50.0])
 def test_composed_gaussians_are_one_gaussian(sigma):
     """The discrete accountant, made to do what has a closed form: sampling that hardly ever leaves a record out."""

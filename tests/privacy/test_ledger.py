@@ -122,6 +122,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     [
         (lambda: Phase(0, 1.0, 1), "sampling rate.*got 0"),
         (lambda: Phase(1.01, 1.0, 1), "sampling rate.*got 1.01"),
+        (lambda: Phase(1e-320, 1.0, 1), "sampling rate.*got 1e-320"),
         (lambda: Phase(math.nan, 1.0, 1), "sampling rate.*got nan"),
         (lambda: Phase(0.1, 0.0, 1), "noise multiplier.*above 0.*got 0.0.*no differential privacy"),
         (lambda: Phase(0.1, -1.0, 1), "noise multiplier.*got -1"),
@@ -147,6 +148,7 @@ def test_what_a_reader_must_be_told():
     assert "protects nobody" in told
     assert "full look at every record" in told
     assert "3 per-example gradients" in told
+    assert "told without noise" in told
 
 
 @pytest.mark.parametrize(("records", "batch"), [(100, 1), (10, 4), (60_000, 600), (28_709, 256), (7, 7), (10**9, 3)])

@@ -92,10 +92,10 @@ def test_a_private_row_tells_accuracy_spread_and_what_was_spent(private):
     assert row.published == 95.0
     assert row.control < 15 < 60 < row.low <= row.value <= row.high
     assert private["scattering, epsilon 8", "accuracy, best seed less worst"].n == 2
-    spent = private["scattering, epsilon 8", "epsilon"].value
+    spent = private["scattering, epsilon 8", "epsilon of each model"].value
     assert 7.9 < spent <= 8.0
-    assert private["scattering, epsilon 8", "epsilon by the accountant of 2017"].value > spent
-    halfway = private["scattering, epsilon 8, epoch 2", "epsilon"].value
+    assert private["scattering, epsilon 8", "epsilon of each model by the accountant of 2017"].value > spent
+    halfway = private["scattering, epsilon 8, epoch 2", "epsilon of each model"].value
     assert 0 < halfway < spent
     assert private["scattering, epsilon 8, epoch 2", "test accuracy"].value > 30
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
@@ -88,8 +88,7 @@ def test_convolutions_of_every_geometry(drawn, kind, examples, copies, seed):
     given_to = {key: drawn[key] for key in ("stride", "dilation", "padding", "padding_mode")}
     if kind is not ScaledConv2d:
         given_to["bias"] = drawn["bias"]
-    if kind is not nn.Conv2d and drawn["kernel"] == (1, 1) and drawn["depth"] == 1:
-        return  # a single weight has no deviation
+    assume(kind is nn.Conv2d or drawn["kernel"] != (1, 1) or drawn["depth"] > 1)  # a single weight has no deviation
     shape = (groups * drawn["depth"], 9, 8)
     with seeded(seed):
         layer = kind(shape[0], groups * drawn["wide"], drawn["kernel"], groups=groups, **given_to)
@@ -246,6 +245,19 @@ class Transposed(nn.Module):
         return self.head(self.body(x.flatten(0, 1).transpose(0, 1)).transpose(0, 1).tanh().flatten(1))
 
 
+class Blocked(nn.Module):
+    """A layer that no gradient reaches."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(64, 64), nn.Linear(64, CLASSES)
+
+    def forward(self, x):
+        with torch.no_grad():
+            features = self.body(x.flatten(1))
+        return self.head(features.tanh())
+
+
 class Unused(nn.Module):
     """A layer that no answer depends on."""
 
@@ -261,6 +273,7 @@ MODELS = {
     "linear": (softmax, ["auto", "linear", "ghost", "vmap"]),
     "cnn": (small_cnn, ["auto", "ghost", "vmap"]),
     "residual": (Residual, ["auto", "ghost", "vmap"]),
+    "blocked": (Blocked, ["auto", "ghost", "vmap"]),
     "unused": (Unused, ["auto", "ghost", "vmap"]),
     "tied": (Tied, ["auto", "vmap"]),
     "twice": (Twice, ["auto", "vmap"]),
@@ -284,6 +297,16 @@ def test_ghost_norms_are_refused_where_they_would_be_wrong(kind):
     inputs, targets = batch((1, 8, 8), 3, 1)
     with pytest.raises(BadInputError, match="method 'ghost' is not exact here"):
         clipper(MODELS[kind][0](), method="ghost")(inputs[:, 0], targets, flat(1.0))
+
+
+def test_weights_of_zero_do_not_hide_what_ghost_norms_cannot_do():
+    model, (inputs, targets) = Aside(), batch((1, 8, 8), 4, 1)
+    nn.init.zeros_(model.head.weight)
+    clipped = clipper(model)
+    clipped(inputs[:, 0], targets, flat(0.5))
+    assert not model.head.weight.any()
+    nn.init.normal_(model.head.weight)
+    assert_same(clipped(inputs[:, 0], targets, flat(0.5)), *by_definition(model, inputs, targets, flat(0.5)))
 
 
 def test_the_closed_form_is_refused_for_other_models_and_losses():

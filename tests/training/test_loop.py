@@ -124,6 +124,9 @@ def test_asking_leaves_the_mode_as_it_was():
         ({"patience": 3}, blobs(), "needs validation"),
         ({"lr": 1e30, "optimizer": "sgd", "epochs": 5}, blobs(), "diverged"),
         ({"augment": ("rotate",)}, blobs(), "expected any of flip, crop"),
+        ({"augment": ("flip",)}, blobs(), r"images \(C, H, W\) to transform by flip.*leave augment empty"),
+        ({"augment": ("crop",)}, blobs(), r"images \(C, H, W\) to transform by crop"),
+        ({"augment": ("crop",)}, Dataset(torch.zeros(9, 1, 4, 6), torch.arange(9) % 3), "larger than 4 x 4.*4 x 6"),
     ],
 )
 def test_bad_training_is_refused(change, data, message):

@@ -33,6 +33,11 @@ def blobs(n=60, classes=3, width=6, seed=0):
     return Dataset(torch.randn(n, width, generator=generator) + 2 * targets[:, None].float(), targets)
 
 
+def pictures(n=60):
+    data = blobs(n)
+    return replace(data, inputs=data.inputs.sigmoid().view(n, 1, 2, 3))
+
+
 def still(n=50, width=300):
     """Records that give a linear layer without bias no gradient at all, so that every update is noise."""
     return Dataset(torch.zeros(n, width), torch.arange(n) % 2)
@@ -136,17 +141,17 @@ def test_how_many_records_are_in_memory_changes_neither_noise_nor_sums():
 
 
 def test_augmentations_are_averaged_within_a_record_and_then_clipped(monkeypatch):
-    factors = torch.tensor([1.0, -3.0, 0.2])
+    factors = torch.tensor([1.0, -3.0, 0.2]).view(3, 1, 1, 1)
     monkeypatch.setitem(
-        augmenting.TRANSFORMS, "stretch", lambda batch, generator: batch * factors.repeat(len(batch) // 3)[:, None]
+        augmenting.TRANSFORMS, "stretch", lambda batch, generator: batch * factors.repeat(len(batch) // 3, 1, 1, 1)
     )
-    data, privacy = blobs(8), replace(NOISY, noise_multiplier=1e-9, clip=0.5, multiplicity=3, microbatch=6)
+    data, privacy = pictures(8), replace(NOISY, noise_multiplier=1e-9, clip=0.5, multiplicity=3, microbatch=6)
     recipe = replace(BARE, epochs=1, augment=("stretch",))
     ours, theirs = (MLP((5,)).build(data.shape, 3, seed=1) for _ in range(2))
     fit_private(ours, data, recipe, privacy, seed=0)
     total = torch.zeros_like(weights(theirs))
     for record, target in zip(data.inputs, data.targets, strict=True):
-        loss = functional.cross_entropy(theirs(record * factors[:, None]), target.expand(3))
+        loss = functional.cross_entropy(theirs(record * factors), target.expand(3))
         gradient = torch.cat([part.flatten() for part in torch.autograd.grad(loss, list(theirs.parameters()))])
         total += gradient * min(1, 0.5 / float(gradient.norm()))
     assert torch.allclose(weights(ours), weights(theirs) - recipe.lr * total / 8, atol=1e-6)
@@ -197,10 +202,10 @@ def test_epochs_are_spread_over_the_steps_asked_for():
 )
 def test_the_ledger_counts_the_steps_really_run(change, how, phase, monkeypatch):
     monkeypatch.setitem(augmenting.TRANSFORMS, "stretch", lambda batch, generator: batch)
-    model, visited = MLP((4,)).build((6,), 3, seed=0), []
+    data, visited = pictures(), []
     private = fit_private(
-        model,
-        blobs(),
+        MLP((4,)).build(data.shape, 3, seed=0),
+        data,
         replace(BARE, **change),
         replace(NOISY, **how),
         seed=0,
@@ -272,6 +277,45 @@ def test_what_a_model_begins_with_and_does_not_learn_is_only_evaluated():
     assert first.calls
     assert {call[:2] for call in first.calls} == {(False, False)}
     assert all(torch.equal(value, before[name]) for name, value in first.state_dict().items())
+
+
+class Whitening(nn.Module):
+    """Learns nothing, and takes the mean of a batch from each record of it."""
+
+    def forward(self, x):
+        return x - x.mean(dim=0)
+
+
+def test_what_learns_nothing_and_mixes_records_is_refused():
+    model = nn.Sequential(Whitening(), nn.Linear(6, 3))
+    with pytest.raises(BadInputError, match="changes with the other examples"):
+        fit_private(model, blobs(), BARE, NOISY, seed=0)
+
+
+def test_tables_and_features_are_not_augmented():
+    with pytest.raises(BadInputError, match=r"images \(C, H, W\).*features that were computed before"):
+        fit_private(flat(6, 3), blobs(), replace(BARE, augment=("flip",)), replace(NOISY, multiplicity=2), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("model", "augment"),
+    [(lambda: nn.Sequential(nn.Dropout(0.5), nn.Linear(36, 2)), ()), (lambda: flat(36), ("flip",))],
+)
+def test_dropout_and_augmentation_are_as_secret_as_the_noise(model, augment):
+    """They draw by place in the batch, so with known draws one record more would change those of all after it."""
+    generator = torch.Generator().manual_seed(0)
+    data = Dataset(torch.rand(40, 1, 6, 6, generator=generator), torch.arange(40) % 2)
+    recipe = replace(BARE, batch_size=40, epochs=1, augment=augment)  # every record in the one step
+
+    def ended(privacy, seed):
+        with seeded(0):
+            learner = nn.Sequential(nn.Flatten(), model())
+        fit_private(learner, data, recipe, replace(privacy, delta=1e-3), seed=seed)
+        return weights(learner)
+
+    assert torch.equal(ended(SILENT, 0), ended(SILENT, 1))
+    secret = replace(SILENT, noise_seed=None)
+    assert not torch.allclose(ended(secret, 0), ended(secret, 0), atol=1e-4)
 
 
 def test_dropout_in_front_is_no_frozen_part():

@@ -16,6 +16,7 @@ from divulge.settings import build
 SCHEMA = "divulge.ledger/1"
 WAY_OUT = "Take the ledger from a copy, or train again: what was spent cannot be found out otherwise."
 
+LEAST_RATE = 1e-15
 LEAST_NOISE, MOST_NOISE = 1e-9, 1e9  # beyond them, squares leave what a float can tell apart
 
 Sampling = Literal["poisson", "shuffled"]
@@ -32,7 +33,8 @@ class Phase:
             sum, above 0.
         steps: sums released, 0 or more.
         sampling: `poisson` (each record in each step by a coin of its own) or `shuffled` (fixed batches, each record
-            once an epoch: accounted as one full participation an epoch, without amplification).
+            once an epoch: accounted as one full participation an epoch, without amplification, between sets of which
+            one has an empty place for the record; Chua et al. 2024, PMLR 235, on why).
 
     Raises:
         BadInputError: a value out of range.
@@ -44,7 +46,7 @@ class Phase:
     sampling: Sampling = "poisson"
 
     def __post_init__(self) -> None:
-        if not 0 < self.sampling_rate <= 1:
+        if not LEAST_RATE <= self.sampling_rate <= 1:
             raise BadInputError(
                 f"sampling rate: expected the share of the records in a step, above 0 and at most 1, got "
                 f"{self.sampling_rate}. It is the expected batch size divided by the number of records."
@@ -76,7 +78,7 @@ class Ledger:
             record exchanged for another.
         fixed_noise_seed: the noise came from a known seed, so whoever knows the seed can subtract it: no privacy at
             all, and `caveats` says so.
-        dropped: per-example gradients that were not finite and counted as zero.
+        dropped: per-example gradients that were not finite and counted as zero; itself no noisy number.
         training: fingerprint of the settings it was spent under; resuming under others is refused.
 
     Raises:
@@ -121,10 +123,13 @@ class Ledger:
         if any(phase.sampling == "shuffled" for phase in self.phases):
             found.append(
                 "Batches were shuffled, not drawn by Poisson sampling: every epoch counts as a full look at every "
-                "record."
+                "record, and the promise compares a record with an empty place in its batch."
             )
         if self.dropped:
-            found.append(f"{self.dropped:,} per-example gradients were not finite and counted as zero.")
+            found.append(
+                f"{self.dropped:,} per-example gradients were not finite and counted as zero. That number is told "
+                "without noise: keep it from whoever may not see the records."
+            )
         return tuple(found)
 
     def after(self, phase: Phase) -> "Ledger":

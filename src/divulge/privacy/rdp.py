@@ -17,6 +17,8 @@ ORDERS = (
 """Fine where large epsilons have their best order (just above 1) and reaching as far as small ones need."""
 
 Conversion = Literal["rdp", "rdp-2017"]
+SMALL = 0.01
+"""Noise multiplier below which sampling is left out of account: an epsilon of thousands is none the wiser for it."""
 REACH = 12  # standard deviations on either side of the integrand: what lies outside is below 1e-31 of the whole
 
 
@@ -25,7 +27,7 @@ def renyi_divergence(*, sampling_rate: float, noise_multiplier: float, orders: S
 
     Mironov, Talwar and Zhang 2019 (arXiv 1908.10530): by their sum at whole orders. At the others their integral over
     the noise, by the trapezoid rule, which is exact to rounding for such integrands; their series does not converge for
-    sampling rates near one half.
+    sampling rates near one half. Below a noise multiplier of `SMALL` it is the larger one of the unsampled sum.
 
     Args:
         sampling_rate: chance of a record to be in the sum, in (0, 1].
@@ -45,7 +47,7 @@ def renyi_divergence(*, sampling_rate: float, noise_multiplier: float, orders: S
     alphas = np.asarray(orders, dtype=np.float64)
     if not (alphas > 1).all() or not alphas.size:
         raise BadInputError(f"orders: expected one or more numbers above 1, got {list(orders)}.")
-    if sampling_rate == 1:
+    if sampling_rate == 1 or noise_multiplier < SMALL:
         return alphas / (2 * noise_multiplier**2)
     moments = np.empty_like(alphas)
     whole = alphas == np.floor(alphas)

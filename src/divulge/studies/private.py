@@ -165,12 +165,14 @@ def _spent(case: Case, ledger: Ledger) -> list[Row]:
         phases = [replace(phase, steps=phase.steps * epoch // case.recipe.epochs) for phase in ledger.phases]
         then = replace(ledger, phases=tuple(phases))
         row = case.row if epoch == case.recipe.epochs else f"{case.row}, epoch {epoch}"
-        rows.append(_plain(row, "epsilon", "1", accounting.epsilon(then, delta=DELTA).epsilon, n=ledger.records))
+        rows.append(
+            _plain(row, "epsilon of each model", "1", accounting.epsilon(then, delta=DELTA).epsilon, n=ledger.records)
+        )
     older = accounting.epsilon(ledger, delta=DELTA, accountant="rdp-2017").epsilon
     noise = ledger.phases[0].noise_multiplier
     return [
         *rows,
-        _plain(case.row, "epsilon by the accountant of 2017", "1", older, n=ledger.records),
+        _plain(case.row, "epsilon of each model by the accountant of 2017", "1", older, n=ledger.records),
         _plain(case.row, "noise multiplier", "1", noise, n=ledger.records),
     ]
 

@@ -51,10 +51,11 @@ def fit(
         One entry an epoch. With `recipe.patience` the model ends with the weights of the best epoch.
 
     Raises:
-        BadInputError: fewer than two records, early stopping without validation records, or a loss that is no longer
-            finite.
+        BadInputError: fewer than two records, early stopping without validation records, augmentation of what are no
+            images, or a loss that is no longer finite.
     """
     _require(data, recipe, validation)
+    augment = transforms(recipe.augment, data.shape)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     fast = recipe.precision == "fast" and has_fast_bfloat16(place)
     measure(model, data.inputs)
@@ -65,7 +66,6 @@ def fit(
     optimizer = optimizer_of([value for value in model.parameters() if value.requires_grad], recipe)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, recipe.lr_decay)
     generator = torch.Generator().manual_seed(seed)
-    augment = transforms(recipe.augment)
     history: list[Epoch] = []
     best, best_state, waited = float("inf"), None, 0
 

@@ -24,8 +24,8 @@ __all__ = ["Clipped", "Clipper", "Rule", "automatic", "clipper", "flat", "requir
 Way = Literal["linear", "ghost", "vmap"]
 MEMORY = {"cpu": 1 << 25, "cuda": 1 << 31}
 """Bytes that the examples computed at once may take; on a CPU few enough to be found in its cache again."""
-FEWEST = 8
-"""Examples at once, however large; fewer waste time on what every block costs."""
+FEWEST, MOST = 8, 2048
+"""Examples at once, whatever they take: fewer waste time on what every block costs, more save none."""
 
 
 class Clipper:
@@ -109,7 +109,7 @@ class Clipper:
             found = self._tried(trial)
         self._method = self._made(fast=self.fast and has_fast_bfloat16(inputs.device))
         each = (trial.saved + found.held) // len(trial.inputs) + 1
-        self._block = self.chunk or max(FEWEST, MEMORY[inputs.device.type] // each)
+        self._block = self.chunk or min(max(MEMORY[inputs.device.type] // each, FEWEST), MOST)
         if trial.finite.all() and len(trial.inputs) > 1:  # else the check has not seen everything
             self._prepared = kind
 

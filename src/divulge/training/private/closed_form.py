@@ -38,7 +38,8 @@ class ClosedForm:
             raise UnsupportedError("the linear layer does not meet one vector an example, and the number of its class")
         examples, copies = inputs.shape[:2]
         classes = for_each_copy(targets, copies).unsqueeze(1)
-        logs = self.head(features).log_softmax(dim=1)
+        logits = (self.head.weight @ features.T).T  # twice as fast as features @ weight.T where classes are few
+        logs = (logits if self.head.bias is None else logits + self.head.bias).log_softmax(dim=1)
         losses = over_copies(-logs.gather(1, classes).squeeze(1), copies)
         e = logs.exp_().scatter_(1, classes, -1.0, reduce="add")
         if copies == 1:

@@ -12,6 +12,7 @@ from divulge.data import Dataset
 from divulge.training.augment import transforms
 from divulge.training.private.bound import Bound
 from divulge.training.private.clipping import clipper
+from divulge.training.private.independence import require_own_answers
 from divulge.training.private.settings import Privacy
 from divulge.training.recipe import Recipe
 
@@ -49,17 +50,18 @@ class Gradients:
         place: where to compute.
 
     Raises:
-        BadInputError: a layer that mixes records, or a model that learns nothing.
+        BadInputError: a layer that mixes records, a model that learns nothing, or augmentation of what are no images.
     """
 
     def __init__(self, model: nn.Module, data: Dataset, recipe: Recipe, privacy: Privacy, place: torch.device) -> None:
+        self.augment, self.copies = transforms(recipe.augment, data.shape), privacy.multiplicity
         self.fixed, learned = _divided(model)
         self._clipped = clipper(learned, precision=recipe.precision)
         model.to(place).train()
         self.fixed.eval()
         self.parameters: list[Tensor] = [parameter for parameter in learned.parameters() if parameter.requires_grad]
         self.inputs, self.targets = data.inputs.to(place), data.targets.to(place)
-        self.augment, self.copies = transforms(recipe.augment), privacy.multiplicity
+        require_own_answers(self.fixed, self.inputs[:2], learns=False)
         self.microbatch = max(1, privacy.microbatch // privacy.multiplicity)
 
     def __call__(self, rows: np.ndarray, bound: Bound, generator: torch.Generator) -> Total:

@@ -29,7 +29,22 @@ def require_per_example(model: nn.Module, inputs: Tensor | None = None) -> None:
         reason = _mixing(layer)
         if reason:
             raise BadInputError(f"clipping: layer {name or 'the model itself'!r}, a {type(layer).__name__}, {reason}")
-    if inputs is not None and len(inputs) > 1 and not _same_beside_others(model, inputs):
+    if inputs is not None:
+        require_own_answers(model, inputs)
+
+
+def require_own_answers(model: nn.Module, inputs: Tensor, *, learns: bool = True) -> None:
+    """Refuse a model that is seen to mix examples, whatever the kinds of its layers.
+
+    Args:
+        model: left as it was.
+        inputs: some examples `(N, *shape)`; of a single one nothing is seen.
+        learns: whether gradients go through it, which are then looked at too.
+
+    Raises:
+        BadInputError: the first answer or its gradient changes with the other examples.
+    """
+    if len(inputs) > 1 and not _same_beside_others(model, inputs, learns):
         raise BadInputError(
             "clipping: the model's answer to an example, or its gradient, changes with the other examples of the "
             "batch, so no example has a gradient of its own to clip. Replace what computes across the first axis: "
@@ -82,22 +97,22 @@ def _mixing(layer: nn.Module) -> str | None:
     return None
 
 
-def _same_beside_others(model: nn.Module, inputs: Tensor) -> bool:
+def _same_beside_others(model: nn.Module, inputs: Tensor, learns: bool) -> bool:
     """Whether the first example's answer, and the gradient at it, are the same beside other examples."""
     others = inputs.clone()
     others[1:] = inputs[:1] if not inputs.is_floating_point() else 0.75 - 1.5 * inputs[1:]
-    (answer, gradient), (answer_too, gradient_too) = (_first(model, batch) for batch in (inputs, others))
+    (answer, gradient), (answer_too, gradient_too) = (_first(model, batch, learns) for batch in (inputs, others))
     return torch.allclose(answer, answer_too, rtol=1e-4, atol=1e-5, equal_nan=True) and torch.allclose(
         gradient, gradient_too, rtol=1e-3, atol=1e-5 * float(gradient.nan_to_num().abs().max()), equal_nan=True
     )
 
 
-def _first(model: nn.Module, batch: Tensor) -> tuple[Tensor, Tensor]:
-    """The answer to the first example and a gradient at it, with the same random draws at each call."""
+def _first(model: nn.Module, batch: Tensor, learns: bool) -> tuple[Tensor, Tensor]:
+    """The answer to the first example and a gradient at it, if any, with the same random draws at each call."""
     state = {name: value.detach() for name, value in model.named_parameters()}
     state |= {name: value.clone() for name, value in model.named_buffers()}
     batch = batch.detach().clone().requires_grad_(batch.is_floating_point())
-    with seeded(0), torch.enable_grad():
+    with seeded(0), torch.set_grad_enabled(learns):
         answers = functional_call(model, state, (batch,))
         direction = torch.randn(answers.shape[1:], device=answers.device)
         total = (answers * direction).sum()

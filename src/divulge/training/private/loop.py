@@ -62,12 +62,13 @@ def fit_private(
     record give weights that are as hard to tell apart as the ledger's epsilon says.
 
     Args:
-        model: maps float32 `(N, *shape)` to logits `(N, classes)`, each record's from that record alone.
+        model: maps float32 `(N, *shape)` to logits `(N, classes)`, each record's from that record alone. Its first
+            weights, and what it has measured, count as public: the ledger knows nothing of an earlier training.
         data: the private records, all in memory.
         recipe: how to train; see `Privacy` for what its fields mean here.
         privacy: how to train privately.
-        seed: of augmentation, dropout and the order of shuffled batches. Noise and Poisson sampling must be secret, so
-            they come from the operating system unless `privacy.noise_seed` says otherwise.
+        seed: of the order of shuffled batches. All else that is drawn must be secret, so it comes from the operating
+            system unless `privacy.noise_seed` says otherwise: noise, Poisson sampling, augmentation and dropout.
         watch: called after each epoch with its number from 1, when `model` holds the weights it would end with there.
         step_watch: called after each step with its number from 1 and `model` as that step left it, not averaged: what
             an auditor of the training itself sees.
@@ -99,7 +100,7 @@ def fit_private(
         for step in range(progress.step, plan.steps):
             generator = secret.at(step)
             rows = drawn(plan, recipe.batch_size, len(data), step, generator=generator, seed=seed)
-            total = gradients(rows, bound, _reseeded(seed, step))
+            total = gradients(rows, bound, _reseeded(generator))
             add_noise(total.sums, bound.noise, generator)  # once a batch, and to an empty one too
             for parameter, noisy in zip(parameters, total.sums, strict=True):
                 parameter.grad = noisy / recipe.batch_size  # the expected size: that of this batch is private
@@ -135,11 +136,15 @@ def _settings(model: nn.Module, data: Dataset, recipe: Recipe, privacy: Privacy,
     return canonical(facts)
 
 
-def _reseeded(seed: int, step: int) -> torch.Generator:
-    """The generator of a step's augmentation; the global state, which dropout draws from, is seeded likewise."""
-    mixed = int(np.random.SeedSequence(seed, spawn_key=(step,)).generate_state(1, np.uint64)[0] >> 1)
-    torch.manual_seed(mixed)
-    return torch.Generator().manual_seed(mixed)
+def _reseeded(secret: np.random.Generator) -> torch.Generator:
+    """The generator of a step's augmentation; the global state, which dropout draws from, is seeded likewise.
+
+    Both draw by place in the batch, where one record more moves all after it. Only what nobody can foresee makes such a
+    batch as likely as before, so they are seeded in secret.
+    """
+    seed = int(secret.spawn(1)[0].integers(2**63))
+    torch.manual_seed(seed)
+    return torch.Generator().manual_seed(seed)
 
 
 def _require_finite(parameters: list[Tensor], step: int) -> None:

@@ -11,7 +11,8 @@ class Secret:
     """Generators of noise and sampling, which the promise of differential privacy takes to be unknown.
 
     They are NumPy's, with 128 bits of entropy: PyTorch's generator on the CPU keeps 32 bits of its seed, few enough to
-    try them all and subtract the noise.
+    try them all and subtract the noise. They are no cryptographer's, though, and the noise is in float32 (Mironov 2012,
+    doi 10.1145/2382196.2382264): the promise is that of exact Gaussians, against who cannot tell these from them.
 
     Args:
         seed: for tests, a known one: each step then draws the same whatever was drawn before. None for the operating

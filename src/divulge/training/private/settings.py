@@ -38,9 +38,10 @@ class Privacy:
         schedule: how the learning rate falls from the recipe's to 0, step by step.
         sampling: `poisson` draws each record into each step by a coin of its own; `shuffled` uses fixed batches of a
             shuffled pass, which hide nothing: the ledger then counts one full look at each record a pass.
-        microbatch: records, times their augmentations, that are in memory at once; changes nothing but rounding.
-        noise_seed: of noise and sampling, for tests; whoever knows it can subtract the noise, and the ledger says so.
-            None draws both from the operating system.
+        microbatch: records, times their augmentations, that are in memory at once; changes nothing but rounding
+            and what augmentation and dropout draw.
+        noise_seed: of noise, sampling, augmentation and dropout, for tests; whoever knows it can subtract the noise,
+            and the ledger says so. None draws all from the operating system.
 
     Raises:
         BadInputError: a value out of range, or both `epsilon` and `noise_multiplier`.
