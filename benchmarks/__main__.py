@@ -12,6 +12,7 @@ from rich.table import Table
 
 from benchmarks.lira import lira
 from benchmarks.measure import Row
+from benchmarks.private import private_steps
 from benchmarks.scoring import scoring
 from benchmarks.shadows import mlp_shadows
 from benchmarks.training import cifar_cnn, mnist_cnn
@@ -20,6 +21,7 @@ RESULTS = Path(__file__).parent / "results.json"
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "cifar-cnn": cifar_cnn,
     "mnist-cnn": mnist_cnn,
+    "private-steps": private_steps,
     "mlp-shadows": mlp_shadows,
     "scoring": scoring,
     "lira": lira,

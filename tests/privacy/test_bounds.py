@@ -51,7 +51,7 @@ def coins(rng, canaries):
 
 def holds(exceeded, record_property):
     """At most 5 % are wrong, as far as 400 trials can tell: no more than the 99.9 % quantile of their count, 35."""
-    record_property("share", exceeded / TRIALS)
+    record_property("share", float(exceeded) / TRIALS)
     assert exceeded <= binom.ppf(0.999, TRIALS, ALPHA), f"wrong in {exceeded} of {TRIALS} trials, at a level of {ALPHA}"
 
 

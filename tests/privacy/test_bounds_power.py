@@ -38,7 +38,7 @@ def test_shows_at_least_the_ideal_case(name, record_property):
     """Within two standard errors of the two means, which rest on 8 runs here and on 6 there."""
     for (epsilon, canaries), ideal in zip(CELLS, IDEAL[name], strict=True):
         values = shown(BOUNDS.make(name), epsilon, canaries, RUNS)
-        record_property(f"epsilon {epsilon}, {canaries} canaries", values.mean())
+        record_property(f"epsilon {epsilon}, {canaries} canaries", float(values.mean()))
         slack = 2 * values.std(ddof=1) * (1 / RUNS + 1 / PUBLISHED_RUNS) ** 0.5
         assert values.mean() >= ideal - slack, f"epsilon {epsilon}, {canaries} canaries"
 

@@ -1,4 +1,4 @@
-"""Releases: what leaves the building, and all that an attack may see of the target."""
+"""Query access: records in, class posteriors out."""
 
 from collections.abc import Callable
 

@@ -1,0 +1,167 @@
+"""What a client of federated learning shares: the gradient of a private batch."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional
+
+from divulge.errors import BadInputError
+from divulge.models import seeded
+
+Reduction = Literal["mean", "sum"]
+
+
+@dataclass(frozen=True, eq=False)
+class GradientRecord:
+    """All that an attacker gets of one private batch, with the public facts about it.
+
+    Args:
+        gradients: by parameter name, in the model's order, each of its parameter's shape. What a client withholds is
+            zero.
+        batch_size: records in the batch.
+        classes: columns of the model's answer.
+        shape: of a record.
+        reduction: how the losses of the batch become one.
+        training: whether the client's model was in training mode.
+        kind: `gradient` of one batch, or `update` of the weights over `local_steps` steps, divided by `-lr`.
+        local_steps: how many steps the client took.
+        lr: of those steps; needed for an update.
+
+    Raises:
+        BadInputError: facts that contradict each other.
+    """
+
+    gradients: Mapping[str, Tensor]
+    batch_size: int
+    classes: int
+    shape: tuple[int, ...]
+    reduction: Reduction = "mean"
+    training: bool = False
+    kind: Literal["gradient", "update"] = "gradient"
+    local_steps: int = 1
+    lr: float | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.batch_size, self.classes, self.local_steps, *self.shape) < 1:
+            raise BadInputError(
+                f"gradient record: expected sizes of 1 or more, got a batch of {self.batch_size} records of shape "
+                f"{self.shape}, {self.classes} classes and {self.local_steps} local steps."
+            )
+        if self.kind == "gradient" and self.local_steps > 1:
+            raise BadInputError(
+                f"gradient record: a gradient belongs to one step, got {self.local_steps}. Say kind='update'."
+            )
+        if self.kind == "update" and not (self.lr and self.lr > 0):
+            raise BadInputError(f"gradient record: an update needs the positive lr of its steps, got {self.lr}.")
+
+    def require(self, model: nn.Module) -> None:
+        """See that this can be a record of `model`.
+
+        Raises:
+            BadInputError: tensors that are missing, reordered or not of the model, of another shape or device, not
+                floating point, not finite, or all zero.
+        """
+        expected = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        given = list(self.gradients)
+        if missing := [name for name in expected if name not in self.gradients]:
+            raise BadInputError(
+                f"gradient record: the model learns {len(expected)} tensors and no gradient came for "
+                f"{_some(missing)}. Put zeros where a client withholds one."
+            )
+        if unknown := [name for name in given if name not in expected]:
+            raise BadInputError(
+                f"gradient record: {_some(unknown)} are not parameters that the model learns, which are "
+                f"{_some(list(expected))}. The record is of another architecture."
+            )
+        if given != list(expected):
+            raise BadInputError(
+                f"gradient record: expected the order of model.named_parameters(), {_some(list(expected))}, got "
+                f"{_some(given)}."
+            )
+        for name, parameter in expected.items():
+            gradient = self.gradients[name]
+            if gradient.shape != parameter.shape:
+                raise BadInputError(
+                    f"gradient record: {name} has shape {tuple(parameter.shape)} in the model and "
+                    f"{tuple(gradient.shape)} in the record. The record is of another architecture."
+                )
+            if gradient.device != parameter.device:
+                raise BadInputError(
+                    f"gradient record: {name} is on {gradient.device} and the model on {parameter.device}. Move one."
+                )
+            if not gradient.is_floating_point():
+                raise BadInputError(f"gradient record: expected floating point, got {gradient.dtype} for {name}.")
+            if not torch.isfinite(gradient).all():
+                raise BadInputError(f"gradient record: {name} holds NaN or infinity; no attack can use it.")
+        if not any(gradient.any() for gradient in self.gradients.values()):
+            raise BadInputError("gradient record: every gradient is zero, so there is nothing to attack.")
+
+
+def share(
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    reduction: Reduction = "mean",
+    training: bool = False,
+    loss: Callable[..., Tensor] = functional.cross_entropy,
+    seed: int = 0,
+) -> GradientRecord:
+    """The gradient of a batch as an honest client of federated learning computes it.
+
+    The model, its mode, its buffers, gradients that it holds, and the global random state are left as they were.
+
+    Args:
+        model: maps `(N, *shape)` to logits `(N, classes)`.
+        inputs: `(N, *shape)`.
+        targets: class numbers `(N,)`.
+        reduction: how the losses of the batch become one.
+        training: whether the model is in training mode, in which batch norm takes the statistics of the batch.
+        loss: called as `loss(logits, targets, reduction=reduction)`.
+        seed: of what the model draws in training mode, such as dropout.
+
+    Raises:
+        BadInputError: an empty batch, targets that do not fit it, or a model whose answer has no gradient.
+    """
+    if len(inputs) == 0 or targets.shape != inputs.shape[:1]:
+        raise BadInputError(
+            f"share: expected a batch of 1 or more with a target for each, got {len(inputs)} records and targets of "
+            f"shape {tuple(targets.shape)}."
+        )
+    learned = {name: p.detach().requires_grad_() for name, p in model.named_parameters() if p.requires_grad}
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    modes = {module: module.training for module in model.modules()}
+    try:
+        model.train(training)
+        with seeded(seed), torch.enable_grad():
+            logits = functional_call(model, {**learned, **buffers}, (inputs,))
+            if logits.ndim != 2 or not (targets.min() >= 0 and targets.max() < logits.shape[1]):
+                raise BadInputError(
+                    f"share: expected logits (N, classes) and targets below the classes, got {tuple(logits.shape)} and "
+                    f"targets from {int(targets.min())} to {int(targets.max())}."
+                )
+            if not logits.requires_grad:
+                raise BadInputError(
+                    "share: the model's answer has no gradient: it learns nothing, or computes outside of autograd."
+                )
+            value = loss(logits, targets, reduction=reduction)
+            gradients = torch.autograd.grad(value, list(learned.values()), materialize_grads=True)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    return GradientRecord(
+        dict(zip(learned, gradients, strict=True)),
+        batch_size=len(inputs),
+        classes=logits.shape[1],
+        shape=tuple(inputs.shape[1:]),
+        reduction=reduction,
+        training=training,
+    )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
