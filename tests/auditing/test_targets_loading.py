@@ -58,13 +58,22 @@ constant = 3
 """
 
 
+HEAD = """from torch import nn
+
+def head(width):
+    layer = nn.Linear(width, 3)
+    nn.init.constant_(layer.bias, -3.0)  # answers that nobody takes for probabilities
+    return layer
+"""
+
+
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "model.py").write_text(FILE)
     (tmp_path / "helpers.py").write_text("WIDTH = 5\n")
     (tmp_path / "late.py").write_text("NAME = 'late'\n")
     (tmp_path / "parts").mkdir()
-    (tmp_path / "parts" / "head.py").write_text("from torch import nn\ndef head(width): return nn.Linear(width, 3)\n")
+    (tmp_path / "parts" / "head.py").write_text(HEAD)
     return tmp_path
 
 

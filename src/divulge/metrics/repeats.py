@@ -37,4 +37,4 @@ def over_repeats(right: np.ndarray, *, confidence: float = 0.95) -> Estimate:
     if repeats > 1:
         spread = float(stdtrit(repeats - 1, (1 + confidence) / 2)) * float(shares.std(ddof=1)) / repeats**0.5
     below, above = np.hypot(mean - float(low), spread), np.hypot(float(high) - mean, spread)
-    return Estimate(mean, max(0.0, mean - below), min(1.0, mean + above))
+    return Estimate(mean, float(max(0.0, mean - below)), float(min(1.0, mean + above)))
