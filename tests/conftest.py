@@ -6,6 +6,7 @@ from pathlib import Path
 from shutil import which
 
 import pytest
+import torch
 
 collect_ignore_glob = ["*conftest.py"]  # they hold no doctests, and share one module name
 NEEDS = {
@@ -54,3 +55,9 @@ def _own_places(request, tmp_path_factory, monkeypatch):
     monkeypatch.setenv("DIVULGE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     if request.node.get_closest_marker("data") is None:
         monkeypatch.delenv("DIVULGE_DATA", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _first_weights():
+    """A network made in a test has the same first weights in every run of it."""
+    torch.manual_seed(0)
