@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from divulge.data import Dataset
 from divulge.privacy.ledger import Ledger
+from divulge.releases import GradientRecord, Tampering
 from divulge.settings import labelled
 from divulge.training import Epoch, Recipe, fit
 
@@ -24,6 +26,19 @@ class Trained:
 
     history: list[Epoch]
     ledger: Ledger | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """What leaves a client of federated learning under a defense.
+
+    Args:
+        record: what the server, and so an attacker, receives.
+        randomness: what the defense drew for this batch, which only an oracle adversary knows; None for nothing.
+    """
+
+    record: GradientRecord
+    randomness: Any = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +68,11 @@ class Defense:
         """Whether it acts on what a released model answers."""
         return self._overrides("respond")
 
+    @property
+    def in_sharing(self) -> bool:
+        """Whether it acts on the gradients that a client shares."""
+        return self._overrides("share")
+
     def _overrides(self, *doors: str) -> bool:
         return any(getattr(type(self), door) is not getattr(Defense, door) for door in doors)
 
@@ -81,6 +101,24 @@ class Defense:
     ) -> Trained:
         """Train `model` in place by `self.recipe(recipe)`; see `divulge.training.fit`."""
         return Trained(fit(model, data, self.recipe(recipe), seed=seed, validation=validation, watch=watch))
+
+    def share(
+        self, record: GradientRecord, *, model: nn.Module, inputs: Tensor, targets: Tensor, generator: torch.Generator
+    ) -> Shared:
+        """What a client shares in place of `record`; the record, the model and the batch stay as they are.
+
+        Args:
+            record: what an honest client would share of the batch.
+            model: what the client was given.
+            inputs: the private batch `(N, *shape)`.
+            targets: its class numbers `(N,)`.
+            generator: of everything that the defense draws.
+        """
+        return Shared(record)
+
+    def tampering(self, model: nn.Module) -> Tampering:
+        """What is publicly known of how `share` changes the gradients of `model`."""
+        return Tampering()
 
     def respond(self, posteriors: np.ndarray) -> np.ndarray:
         """The posteriors `(N, C)` that leave the building in place of `posteriors`."""

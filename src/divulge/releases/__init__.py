@@ -1,6 +1,6 @@
 """Releases: what leaves the building, and all that an attack may see of the target."""
 
-from divulge.releases.gradients import GradientRecord, share
+from divulge.releases.gradients import GradientRecord, Tampering, share
 from divulge.releases.posteriors import FLOOR, Posteriors, table_to_logits
 
-__all__ = ["FLOOR", "GradientRecord", "Posteriors", "share", "table_to_logits"]
+__all__ = ["FLOOR", "GradientRecord", "Posteriors", "Tampering", "share", "table_to_logits"]

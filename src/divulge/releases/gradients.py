@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,14 @@ class GradientRecord:
     kind: Literal["gradient", "update"] = "gradient"
     local_steps: int = 1
     lr: float | None = None
+
+    @property
+    def facts(self) -> tuple[Any, ...]:
+        """The public facts, without the gradients: records with the same ones can be attacked together."""
+        return (
+            *(self.batch_size, self.classes, self.shape, self.reduction, self.training),
+            *(self.kind, self.local_steps, self.lr),
+        )
 
     def __post_init__(self) -> None:
         if min(self.batch_size, self.classes, self.local_steps, *self.shape) < 1:
@@ -99,6 +107,37 @@ class GradientRecord:
                 raise BadInputError(f"gradient record: {name} holds NaN or infinity; no attack can use it.")
         if not any(gradient.any() for gradient in self.gradients.values()):
             raise BadInputError("gradient record: every gradient is zero, so there is nothing to attack.")
+
+
+@dataclass(frozen=True)
+class Tampering:
+    """What is publicly known of how a defense changes the gradients that are shared; the default says nothing was.
+
+    It is all that an adaptive adversary needs of a mechanism: what not to believe, and how far to believe the rest.
+
+    Args:
+        withheld: parameters, by the beginnings of their names, whose shared gradients are not to be believed.
+        zeros: whether an entry that is exactly zero was withheld and says nothing.
+        scaled: whether the gradient as a whole may have been shrunk by a factor that is not told.
+        noise: the law of what was added to every entry.
+        std: the standard deviation of that noise, in the units of the shared gradient.
+        rounding: how an entry was rounded: to its sign times a magnitude told for each tensor, or to steps of a size
+            told for each tensor.
+
+    Raises:
+        BadInputError: noise without a size, or a size without noise.
+    """
+
+    withheld: tuple[str, ...] = ()
+    zeros: bool = False
+    scaled: bool = False
+    noise: Literal["none", "gaussian", "laplace"] = "none"
+    std: float = 0.0
+    rounding: Literal["none", "sign", "steps"] = "none"
+
+    def __post_init__(self) -> None:
+        if (self.noise == "none") != (self.std == 0) or self.std < 0:
+            raise BadInputError(f"tampering: noise {self.noise!r} and a standard deviation of {self.std} contradict.")
 
 
 def share(

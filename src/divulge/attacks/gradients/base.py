@@ -65,7 +65,7 @@ class GradientAttack(Attack):
         records = [record] if isinstance(record, GradientRecord) else list(record)
         if not records:
             raise BadInputError(f"{self.name}: expected one record or more, got none.")
-        facts = {_facts(one) for one in records}
+        facts = {one.facts for one in records}
         if len(facts) > 1:
             raise BadInputError(
                 f"{self.name}: victims attacked together share batch size, classes, shape, reduction, mode and steps; "
@@ -80,10 +80,3 @@ class GradientAttack(Attack):
         self, records: list[GradientRecord], model: nn.Module, *, knowledge: Knowledge, generator: torch.Generator
     ) -> Reconstructions:
         """The attack itself; `run` has seen that the records are of the model and alike."""
-
-
-def _facts(record: GradientRecord) -> tuple[Any, ...]:
-    return (
-        *(record.batch_size, record.classes, record.shape, record.reduction, record.training),
-        *(record.kind, record.local_steps, record.lr),
-    )
