@@ -88,6 +88,37 @@ class Standardize(nn.Module):
         return (x - self.mean) / self.std
 
 
+class Center(Standardize):
+    """The mean record taken away as the first layer of a model, and nothing divided; otherwise as `Standardize`.
+
+    Example:
+        >>> layer = Center((2,))
+        >>> layer.measure(torch.tensor([[0.0, 1.0], [1.0, 1.0]]))
+        >>> layer(torch.tensor([[1.0, 0.0]])).tolist()
+        [[0.5, -1.0]]
+    """
+
+    def measure(self, records: Tensor) -> None:
+        """Take the mean of float32 `records` `(N, *shape)`; see `Standardize`."""
+        super().measure(records)
+        self.std.fill_(1)
+
+
+class OneLogit(nn.Module):
+    """Two logits out of the one that a binary network computes: 0 for the first class and it for the second.
+
+    Cross-entropy of the two is the binary cross-entropy of the one.
+
+    Example:
+        >>> OneLogit()(torch.tensor([[3.0]])).tolist()
+        [[0.0, 3.0]]
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Put a zero before `(N, 1)`."""
+        return torch.cat([torch.zeros_like(x), x], dim=1)
+
+
 def measure(model: nn.Module, records: Tensor) -> None:
     """Let each `Standardize` in `model` that has measured nothing yet measure `records` `(N, *shape)`."""
     for layer in model.modules():

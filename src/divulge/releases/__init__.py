@@ -2,5 +2,6 @@
 
 from divulge.releases.gradients import GradientRecord, Tampering, share
 from divulge.releases.posteriors import FLOOR, Posteriors, table_to_logits
+from divulge.releases.weights import Weights
 
-__all__ = ["FLOOR", "GradientRecord", "Posteriors", "Tampering", "share", "table_to_logits"]
+__all__ = ["FLOOR", "GradientRecord", "Posteriors", "Tampering", "Weights", "share", "table_to_logits"]

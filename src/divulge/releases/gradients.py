@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -11,8 +12,11 @@ from torch.nn import functional
 
 from divulge.errors import BadInputError
 from divulge.models import seeded
+from divulge.models.stochastic import draw_noise, penalties, stochastic_layers
 
 Reduction = Literal["mean", "sum"]
+REDUCTIONS: dict[Reduction, Callable[[Tensor], Tensor]] = {"mean": torch.mean, "sum": torch.sum}
+NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,10 +153,13 @@ def share(
     training: bool = False,
     loss: Callable[..., Tensor] = functional.cross_entropy,
     seed: int = 0,
+    noise: Mapping[str, Tensor] = NOTHING,
 ) -> GradientRecord:
     """The gradient of a batch as an honest client of federated learning computes it.
 
-    The model, its mode, its buffers, gradients that it holds, and the global random state are left as they were.
+    What layers of the model add to the loss, such as the divergence of a variational bottleneck, is part of it, and
+    stochastic layers draw in either mode. The model, its mode, its buffers, gradients that it holds, and the global
+    random state are left as they were.
 
     Args:
         model: maps `(N, *shape)` to logits `(N, classes)`.
@@ -161,23 +168,33 @@ def share(
         reduction: how the losses of the batch become one.
         training: whether the model is in training mode, in which batch norm takes the statistics of the batch.
         loss: called as `loss(logits, targets, reduction=reduction)`.
-        seed: of what the model draws in training mode, such as dropout.
+        seed: of what the model draws: its stochastic layers in either mode, others such as dropout in training mode.
+        noise: what some stochastic layers use instead of drawing, by name; see `divulge.models.stochastic`.
 
     Raises:
-        BadInputError: an empty batch, targets that do not fit it, or a model whose answer has no gradient.
+        BadInputError: an empty batch, targets that do not fit it, noise for what is no stochastic layer, a model whose
+            answer has no gradient, or one with stochastic layers whose forward pass has side effects.
     """
     if len(inputs) == 0 or targets.shape != inputs.shape[:1]:
         raise BadInputError(
             f"share: expected a batch of 1 or more with a target for each, got {len(inputs)} records and targets of "
             f"shape {tuple(targets.shape)}."
         )
+    stochastic = stochastic_layers(model)
+    if unknown := sorted(noise.keys() - stochastic.keys()):
+        raise BadInputError(
+            f"share: expected noise for {_some(list(stochastic)) or 'no layer, as none is stochastic'}, got it for "
+            f"{_some(unknown)}."
+        )
+    if stochastic:
+        noise = draw_noise(model, inputs, generator=torch.Generator().manual_seed(seed)) | dict(noise)
     learned = {name: p.detach().requires_grad_() for name, p in model.named_parameters() if p.requires_grad}
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     modes = {module: module.training for module in model.modules()}
     try:
         model.train(training)
-        with seeded(seed), torch.enable_grad():
-            logits = functional_call(model, {**learned, **buffers}, (inputs,))
+        with seeded(seed), torch.enable_grad(), penalties(model) as extra:
+            logits = functional_call(model, {**learned, **buffers, **noise}, (inputs,))
             if logits.ndim != 2 or not (targets.min() >= 0 and targets.max() < logits.shape[1]):
                 raise BadInputError(
                     f"share: expected logits (N, classes) and targets below the classes, got {tuple(logits.shape)} and "
@@ -187,7 +204,7 @@ def share(
                 raise BadInputError(
                     "share: the model's answer has no gradient: it learns nothing, or computes outside of autograd."
                 )
-            value = loss(logits, targets, reduction=reduction)
+            value = sum(map(REDUCTIONS[reduction], extra), start=loss(logits, targets, reduction=reduction))
             gradients = torch.autograd.grad(value, list(learned.values()), materialize_grads=True)
     finally:
         for module, mode in modes.items():

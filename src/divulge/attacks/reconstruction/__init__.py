@@ -1,6 +1,8 @@
 """Attacks that rebuild training records, or pick them out of candidates."""
 
+from divulge.attacks.reconstruction.kkt import KKT, Candidates
+from divulge.attacks.reconstruction.pool import pooled
 from divulge.attacks.reconstruction.prior_aware import Identification, PriorAware
 from divulge.attacks.reconstruction.transcript import Recorder, Transcript
 
-__all__ = ["Identification", "PriorAware", "Recorder", "Transcript"]
+__all__ = ["KKT", "Candidates", "Identification", "PriorAware", "Recorder", "Transcript", "pooled"]

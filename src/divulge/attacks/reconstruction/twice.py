@@ -1,0 +1,103 @@
+"""The same distance for any ReLU network, by differentiating it twice."""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from divulge.attacks.reconstruction.stationarity import Residual, margin_slopes
+from divulge.models.layers import Normalize, Standardize
+from divulge.releases import Weights
+
+
+class _Smooth(torch.autograd.Function):
+    """ReLU whose slope is a sigmoid: a step would have no slope of its own to differentiate."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, sharpness: Tensor) -> Tensor:
+        ctx.save_for_backward(x, sharpness)
+        return x.relu()
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None]:
+        x, sharpness = ctx.saved_tensors
+        return slopes[0] * torch.sigmoid(sharpness * x), None
+
+
+class SmoothReLU(nn.Module):
+    """ReLU forward, and the slope `sigmoid(sharpness * x)` backward (Haim et al. 2022, arXiv 2206.07758)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sharpness = torch.tensor(1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Rectify any tensor."""
+        return _Smooth.apply(x, self.sharpness)
+
+
+@dataclass(frozen=True, eq=False)
+class Twice:
+    """A network in evaluation mode whose ReLUs are smooth, on records that were shifted and scaled.
+
+    Args:
+        model: maps shifted and scaled records `(N, *shape)` to logits.
+        shape: of a record.
+        mean: what is taken from a record `(D,)`.
+        std: what it is then divided by `(D,)`.
+    """
+
+    model: nn.Module
+    shape: tuple[int, ...]
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    def of(cls, release: Weights) -> "Twice":
+        """A copy of the network; the one released stays as it is."""
+        model = copy.deepcopy(release.model).eval()
+        size = int(torch.tensor(release.shape).prod())
+        mean, std = torch.zeros(size), torch.ones(size)
+        if isinstance(model, nn.Sequential) and isinstance(model[0], (Normalize, Standardize)):
+            mean, std = (part.expand(release.shape).flatten() for part in (model[0].mean, model[0].std))
+            model = model[1:]
+        for parent in list(model.modules()):
+            for name, child in parent.named_children():
+                if isinstance(child, nn.ReLU):
+                    setattr(parent, name, SmoothReLU())
+        return cls(model, release.shape, mean, std)
+
+    def inside(self, records: Tensor) -> Tensor:
+        """Shifted and scaled records `(..., D)`, as they are."""
+        return records
+
+    def outside(self, points: Tensor) -> Tensor:
+        """The same."""
+        return points
+
+    def residual(self, points: Tensor, multipliers: Tensor, targets: Tensor, sharpness: Tensor) -> Residual:
+        """One run after another; see `divulge.attacks.reconstruction.stationarity`."""
+        smooth = [layer for layer in self.model.modules() if isinstance(layer, SmoothReLU)]
+        weights: dict[str, Tensor] = {
+            name: weight for name, weight in self.model.named_parameters() if weight.requires_grad
+        }
+        found = []
+        for run in range(len(points)):
+            for layer in smooth:
+                layer.sharpness = sharpness[run]
+            point, multiplier = points[run].requires_grad_(), multipliers[run].requires_grad_()
+            with torch.enable_grad():
+                logits = functional_call(self.model, weights, (point.view(-1, *self.shape),))
+                margins = (margin_slopes(logits.detach(), targets[run]) * logits).sum(1)
+                sums = torch.autograd.grad((multiplier * margins).sum(), list(weights.values()), create_graph=True)
+                value = torch.stack(
+                    [
+                        (weight.detach() - part).square().sum()
+                        for weight, part in zip(weights.values(), sums, strict=True)
+                    ]
+                ).sum()
+                found.append((value.detach(), *torch.autograd.grad(value, (point, multiplier))))
+        return Residual(*(torch.stack(parts) for parts in zip(*found, strict=True)))
