@@ -1,0 +1,97 @@
+"""The steps that train a network far past its last mistake, and that look for its training records in its weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from divulge.attacks.reconstruction import KKT, Candidates
+from divulge.auditing.corpus import opened
+from divulge.models import Architecture
+from divulge.models.layers import Standardize
+from divulge.releases import Weights
+from divulge.runs.step import Artifact, Context
+from divulge.training import logits
+from divulge.training.margin import Descent, fit_to_margin
+
+
+@dataclass(frozen=True)
+class Descending:
+    """Settings of a step that trains on the part `train` of a corpus and answers about the part `test`.
+
+    Args:
+        architecture: what is trained.
+        descent: how.
+        seed: of the initial weights.
+    """
+
+    architecture: Architecture
+    descent: Descent
+    seed: int
+
+
+def descend(settings: Descending, inputs: Mapping[str, Artifact], context: Context) -> Artifact:
+    """Train one network; arrays and facts as of `divulge.auditing.train.train` for a single model."""
+    corpus = opened(inputs["data"], ("train", "test"))
+    data, test = corpus.part("train"), corpus.part("test")
+    model = settings.architecture.build(data.shape, data.num_classes, seed=settings.seed)
+    limit = settings.descent.steps
+    ended = fit_to_margin(model, data, settings.descent, watch=lambda step, loss: context.progress(step / limit))
+    weights = {f"weight/{name}": value for name, value in model.state_dict().items()}
+    return Artifact(
+        {"logits": logits(model, test.inputs)[None], "labels": test.targets.numpy(), **weights},
+        {"loss": [ended.loss], "steps": ended.steps, "reached": ended.reached},
+    )
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """Settings of a step that attacks a trained network's weights.
+
+    Args:
+        architecture: of the network.
+        shape: of a record.
+        classes: how many.
+        attack: what is tried.
+        seed: of what it draws.
+    """
+
+    architecture: Architecture
+    shape: tuple[int, ...]
+    classes: int
+    attack: KKT
+    seed: int
+
+
+def extract(settings: Extraction, inputs: Mapping[str, Artifact], context: Context) -> Artifact:
+    """Attack the weights that the step `target` left: the candidates of every search, and each search's loss."""
+    model = released(settings.architecture, settings.shape, settings.classes, inputs["target"])
+    found = settings.attack.run(
+        Weights(model, settings.shape, settings.classes),
+        generator=torch.Generator().manual_seed(settings.seed),
+        watch=context.progress,
+    )
+    arrays = {name: getattr(found, name) for name in ("inputs", "targets", "multipliers", "run", "losses")}
+    return Artifact(arrays, found.facts)
+
+
+def released(architecture: Architecture, shape: tuple[int, ...], classes: int, target: Artifact) -> nn.Module:
+    """The network that a training step left, with its weights."""
+    model = architecture.build(shape, classes, seed=0)
+    weights = {name: torch.from_numpy(np.asarray(value)) for name, value in target.arrays.items()}
+    model.load_state_dict({name[7:]: value for name, value in weights.items() if name.startswith("weight/")})
+    return model.eval()
+
+
+def candidates(artifact: Artifact) -> Candidates:
+    """What `extract` left."""
+    arrays = {name: torch.from_numpy(np.asarray(value)) for name, value in artifact.arrays.items()}
+    return Candidates(**arrays, facts=dict(artifact.facts))
+
+
+def center(model: nn.Module, shape: tuple[int, ...]) -> torch.Tensor:
+    """The mean training record, if the network's first layer takes it away; else zeros."""
+    first = next(iter(model.children()), None)
+    return first.mean if isinstance(first, Standardize) else torch.zeros(shape)

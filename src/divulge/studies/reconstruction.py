@@ -1,0 +1,267 @@
+"""Studies of reconstruction from weights: training records that come back, beside held-out ones that cannot."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+
+from divulge.attacks.reconstruction import KKT, pooled
+from divulge.auditing.corpus import Corpus, keep, opened
+from divulge.auditing.extraction import Descending, Extraction, candidates, center, descend, extract, released
+from divulge.auditing.train import Training, train
+from divulge.data import Dataset, load
+from divulge.defenses import DEFENSES
+from divulge.errors import BadInputError
+from divulge.metrics import Finding, accuracy, clopper_pearson
+from divulge.metrics.images import ssim
+from divulge.metrics.nearest import Matches, matches, stretched
+from divulge.models import MODELS
+from divulge.privacy import accounting, tradeoff
+from divulge.privacy.ledger import Ledger
+from divulge.runs.step import Artifact, Step
+from divulge.runs.store import Store
+from divulge.studies.base import Row, Sample, Study, percent
+from divulge.studies.sheets import strip
+from divulge.training import Recipe
+from divulge.training.margin import Descent
+
+GOOD = 0.4
+"""SSIM above which the literature counts a reconstruction as good."""
+SHOWN = 12
+"""Records of a sheet: those that came back best."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One way to train the network.
+
+    Args:
+        row: its name in words.
+        descent: full-batch descent to almost no loss, if `recipe` is none.
+        recipe: ordinary training in its place.
+        defense: what acts in that training.
+        model: the architecture, if it is not the study's.
+        train: training records of each class, if they are not as many as the study's.
+        multipliers: of the attack: `free` where weight decay acts.
+        published: the literature's numbers by metric.
+    """
+
+    row: str
+    descent: Descent = field(default_factory=Descent)
+    recipe: Recipe | None = None
+    defense: dict[str, Any] | None = None
+    model: dict[str, Any] | None = None
+    train: int | None = None
+    multipliers: Literal["positive", "free"] = "positive"
+    published: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ReconstructionStudy(Study):
+    """Every target attacked alike, and every count beside the same count among records that it never saw.
+
+    Args:
+        data: name of a data set in the catalog.
+        classes: names of the set's classes that make up each class of the task.
+        train: training records of each class: the set's first ones, without copies.
+        held_out: of each class, those after them: what chance finds.
+        test: further ones, for accuracy.
+        model: the architecture.
+        attack: the search; its `runs` are searched side by side.
+        searches: in all, a multiple of that; a killed study loses at most one side-by-side search.
+        kept: how many searches are pooled: those with the least loss of the attacker's.
+        targets: the networks.
+        only: rows to run; all if empty.
+        seed: of initial weights and searches.
+    """
+
+    name: ClassVar[str] = "reconstruction"
+
+    data: str
+    classes: tuple[tuple[str, ...], ...]
+    train: int
+    held_out: int
+    test: int
+    model: dict[str, Any]
+    targets: tuple[Target, ...]
+    attack: KKT = field(default_factory=KKT)
+    searches: int = 8
+    kept: int = 8
+    only: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.searches % self.attack.runs or self.kept < 1:
+            raise BadInputError(
+                f"{self.title}: expected searches in multiples of the {self.attack.runs} side by side, and one or more "
+                f"of them kept, got {self.searches} and {self.kept}."
+            )
+        known = [target.row for target in self.targets]
+        for row in self.only:
+            if row not in known:
+                raise BadInputError(f"{self.title}: no row {row!r}. There are: {', '.join(known)}.")
+
+    def steps(self, store: Store, *, data_dir: Path | None) -> dict[str, Step]:
+        """The data of each target, its training, and its searches in groups."""
+        steps: dict[str, Step] = {}
+        records = self._records(data_dir)
+        for target in self._targets():
+            corpus = self._corpus(records, target.train or self.train)
+            data = keep(corpus, store)
+            architecture = MODELS.make(target.model or self.model, where=self.title)
+            if target.recipe is None:
+                descending = Descending(architecture, target.descent, self.seed)
+                trained = Step(descend, descending, {"data": data}, label=f"{target.row}, network")
+            else:
+                training = Training(
+                    architecture=architecture,
+                    recipe=target.recipe,
+                    parts=("train",),
+                    answer=("test",),
+                    seed=self.seed,
+                    defense=DEFENSES.make(target.defense, where=self.title) if target.defense else None,
+                    validation="held_out" if target.recipe.patience else None,
+                )
+                trained = Step(train, training, {"data": data}, label=f"{target.row}, network")
+            steps |= {f"{target.row}/data": data, f"{target.row}/target": trained}
+            attack = replace(self.attack, multipliers=target.multipliers)
+            for group in range(self.searches // attack.runs):
+                extraction = Extraction(
+                    architecture, corpus.data.shape, len(self.classes), attack, 1000 * self.seed + group
+                )
+                steps[f"{target.row}/search/{group:03d}"] = Step(
+                    extract,
+                    extraction,
+                    {"target": trained},
+                    label=f"{target.row}, searches {group * attack.runs + 1} to {(group + 1) * attack.runs}",
+                )
+        return steps
+
+    def rows(self, done: Mapping[str, Artifact]) -> list[Row]:
+        """What came back of each target, and what its training promised."""
+        return [row for target in self._targets() for row in self._table(target, done)]
+
+    def samples(self, done: Mapping[str, Artifact]) -> list[Sample]:
+        """The records that came back best, above what came back."""
+        sheets = []
+        for target in self._targets():
+            outcome = self._outcome(target, done)
+            best = outcome.real.ssim.argsort(descending=True)[:SHOWN]
+            back = stretched(outcome.candidates[outcome.real.candidate[best]])
+            sheets.append(Sample(f"{target.row}, originals", None, strip(outcome.records[best].numpy())))
+            sheets.append(Sample(target.row, None, strip(back.numpy())))
+        return sheets
+
+    def _targets(self) -> list[Target]:
+        return [target for target in self.targets if not self.only or target.row in self.only]
+
+    def _records(self, data_dir: Path | None) -> Dataset:
+        """The records of the task's classes, in the set's order, without copies."""
+        data = load(self.data, data_dir=data_dir)
+        number = torch.full((len(data.classes),), -1)
+        for task, names in enumerate(self.classes):
+            for name in names:
+                if name not in data.classes:
+                    raise BadInputError(f"{self.title}: no class {name!r}. There are: {', '.join(data.classes)}.")
+                number[data.classes.index(name)] = task
+        mine = data[number[data.targets] >= 0]
+        first = np.unique(np.array(mine.hashes()), return_index=True)[1]
+        mine = mine[np.sort(first)]
+        names = tuple(" or ".join(group) for group in self.classes)
+        return Dataset(mine.inputs, number[mine.targets], classes=names, name=data.name)
+
+    def _corpus(self, records: Dataset, count: int) -> Corpus:
+        """The first records of each class to train on, the next held out, and the next to test on."""
+        sizes = {"train": count, "held_out": self.held_out, "test": self.test}
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in sizes}
+        for task, name in enumerate(records.classes):
+            rows = np.flatnonzero(records.targets.numpy() == task)
+            if len(rows) < sum(sizes.values()):
+                raise BadInputError(
+                    f"{self.title}: expected {sum(sizes.values())} different records of {name!r}, got {len(rows)}."
+                )
+            ends = np.cumsum(list(sizes.values()))
+            for part, end in zip(sizes, ends, strict=True):
+                parts[part].append(rows[end - sizes[part] : end])
+        return Corpus(records, {name: np.concatenate(rows) for name, rows in parts.items()})
+
+    def _outcome(self, target: Target, done: Mapping[str, Artifact]) -> "_Outcome":
+        corpus = opened(done[f"{target.row}/data"], ("train", "held_out"))
+        records, held_out = corpus.part("train").inputs, corpus.part("held_out").inputs
+        architecture = MODELS.make(target.model or self.model, where=self.title)
+        shape = corpus.data.shape
+        model = released(architecture, shape, len(self.classes), done[f"{target.row}/target"])
+        groups = [done[name] for name in sorted(done) if name.startswith(f"{target.row}/search/")]
+        middle = center(model, shape)
+        pool = pooled([candidates(group) for group in groups], searches=self.kept, center=middle).inputs
+        return _Outcome(
+            records,
+            pool,
+            matches(pool, records, held_out, center=middle),
+            matches(pool, held_out, records, center=middle),
+        )
+
+    def _table(self, target: Target, done: Mapping[str, Artifact]) -> list[Row]:
+        outcome, trained = self._outcome(target, done), done[f"{target.row}/target"]
+        n = len(outcome.records)
+        nearest = outcome.candidates[outcome.real.candidate]
+        wide = ssim(stretched(nearest), outcome.records, window=7)
+        rows = [
+            _count(target, "records found above control", outcome.real, outcome.control, found=True),
+            _count(target, f"records with SSIM above {GOOD}", outcome.real, outcome.control, found=False),
+            _plain(target, "best SSIM, window 3", float(outcome.real.ssim.max()), n, float(outcome.control.ssim.max())),
+            _plain(target, "best SSIM, window 7", float(wide.max()), n),
+            _plain(
+                target,
+                "median correlation with the nearest candidate",
+                float(outcome.real.correlation.median()),
+                n,
+                float(outcome.control.correlation.median()),
+            ),
+        ]
+        right = np.asarray(trained.arrays["logits"])[0].argmax(axis=1) == trained.arrays["labels"]
+        test = Finding("test accuracy", *accuracy(np.ones(len(right), dtype=bool), right), n=len(right))
+        rows.append(percent(test, row=target.row, published=target.published.get("test accuracy")))
+        if trained.facts["loss"][0] is not None:
+            rows.append(_plain(target, "training loss", trained.facts["loss"][0], n))
+        if "ledger" in trained.facts:
+            ledger = Ledger.from_dict(trained.facts["ledger"][0])
+            rows.append(_plain(target, "epsilon", accounting.epsilon(ledger, delta=1 / (10 * n)).epsilon, n))
+            prior = 1 / 256
+            most = float(np.asarray(tradeoff.most_reconstruction(ledger, prior)))
+            rows.append(_plain(target, "largest chance of rebuilding a record guessed at 1/256", most, n))
+        return rows
+
+
+@dataclass(frozen=True, eq=False)
+class _Outcome:
+    records: torch.Tensor
+    candidates: torch.Tensor
+    real: Matches
+    control: Matches
+
+
+def _count(target: Target, metric: str, real: Matches, control: Matches, *, found: bool) -> Row:
+    """How many records have a good candidate, with the interval of their share; and how many held-out ones do."""
+    good, chance = (int(((one.ssim > GOOD) & (one.found | (not found))).sum()) for one in (real, control))
+    n = len(real.ssim)
+    low, high = clopper_pearson(good, n)
+    return Row(
+        row=target.row,
+        metric=metric,
+        unit="1",
+        published=target.published.get(metric),
+        value=good,
+        low=float(low) * n,
+        high=float(high) * n,
+        n=n,
+        control=chance * n / len(control.ssim),
+        adversary=None,
+    )
+
+
+def _plain(target: Target, metric: str, value: float, n: int, control: float | None = None) -> Row:
+    return Row(target.row, metric, "1", target.published.get(metric), value, None, None, n, control, None)
