@@ -1,0 +1,60 @@
+"""Whether somebody who knows the people would name a drawn face: by photographs that the attacked model never saw."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from divulge.errors import BadInputError
+from divulge.metrics.intervals import Estimate, clopper_pearson
+from divulge.metrics.nearest import correlation
+
+
+@dataclass(frozen=True, eq=False)
+class Recognition:
+    """How a recognizer names drawings.
+
+    Args:
+        rank: of the right class among all, 0 for named first, int64 `(k,)`.
+        classes: how many there are to name.
+    """
+
+    rank: Tensor
+    classes: int
+
+    def top(self, count: int) -> Estimate:
+        """Share of drawings whose class is among the first `count`, with its exact interval."""
+        hits = int((self.rank < count).sum())
+        low, high = clopper_pearson(hits, len(self.rank))
+        return Estimate(hits / len(self.rank), float(low), float(high))
+
+    def chance(self, count: int) -> float:
+        """The same share for a recognizer that guesses."""
+        return min(1.0, count / self.classes)
+
+
+def recognize(drawings: Tensor, targets: Tensor, photographs: Tensor, people: Tensor) -> Recognition:
+    """Name each drawing by the photograph that correlates with it most.
+
+    Args:
+        drawings: `(k, *shape)`.
+        targets: whom each is meant to show `(k,)`.
+        photographs: `(n, *shape)`, which the attacked model was not trained on.
+        people: whom each shows `(n,)`, every one of `targets` among them.
+
+    Raises:
+        BadInputError: somebody of whom there is no photograph.
+
+    Example:
+        >>> photographs = torch.eye(3)
+        >>> recognize(photographs[:2] + 0.1, torch.tensor([0, 1]), photographs, torch.tensor([0, 1, 2])).rank.tolist()
+        [0, 0]
+    """
+    known = people.unique()
+    if missing := sorted(set(targets.tolist()) - set(known.tolist())):
+        raise BadInputError(f"recognize: no photograph of class {missing[0]}. Hold some records of every class back.")
+    alike = correlation(drawings, photographs)
+    closeness = torch.stack([alike[:, people == person].amax(dim=1) for person in known], dim=1)
+    place = torch.searchsorted(known, targets)
+    own = closeness.gather(1, place[:, None])
+    return Recognition((closeness > own).sum(dim=1), len(known))
