@@ -1,0 +1,92 @@
+"""The study of model inversion: its rows, its controls, its sheets, and what it refuses."""
+
+import pytest
+
+from divulge.errors import BadInputError
+from divulge.runs.engines import LocalEngine
+from divulge.runs.store import Store
+from divulge.studies import listed, open_study, run_study
+
+STUDY = """
+kind = "inversion"
+title = "Digits drawn"
+source = "none"
+data = "digits"
+train = 0.5
+public = "digits"
+public_count = 200
+
+[[classifiers]]
+row = "softmax"
+model = { name = "softmax" }
+recipe = { epochs = 20, batch_size = 64, lr = 1e-2 }
+
+[[classifiers]]
+row = "noise 0.4"
+model = { name = "softmax" }
+recipe = { epochs = 100, batch_size = 898, optimizer = "sgd", lr = 0.1, weight_decay = 0.0, precision = "float32" }
+defense = { name = "dp-sgd", epsilon = "none", noise_multiplier = 0.4, steps = 100, noise_seed = 0 }
+published = { "epsilon as of 2020" = 430.0 }
+
+[[classifiers]]
+row = "labels alone"
+model = { name = "softmax" }
+recipe = { epochs = 20, batch_size = 64, lr = 1e-2 }
+defense = { name = "label-only" }
+
+[[attacks]]
+as = "slopes"
+name = "mi-face"
+steps = 30
+
+[[attacks]]
+as = "answers"
+name = "inversion-by-queries"
+dimensions = 10
+queries = 410
+
+[scale.quick]
+"""
+
+
+@pytest.fixture
+def study(tmp_path):
+    path = tmp_path / "digits-drawn.toml"
+    path.write_text(STUDY)
+    return path
+
+
+def test_digits_are_recognized_above_their_control(study, tmp_path):
+    results = run_study(str(study), scale="quick", store=Store(tmp_path / "run"), engine=LocalEngine(workers=1))
+    numbers = {(row.row, row.metric): row for row in results.rows}
+    open_one = numbers["softmax, slopes", "recognized, top 1"]
+    assert open_one.value >= 70
+    assert open_one.control <= 40
+    assert open_one.low < open_one.value <= open_one.high
+    # 100 full steps at noise 0.4 and delta 1e-5, as tools of 2020 accounted for them
+    assert numbers["noise 0.4", "epsilon as of 2020"].value == pytest.approx(432.56, abs=0.01)
+    assert numbers["noise 0.4", "epsilon"].value < 432
+    assert numbers["labels alone, answers", "recognized, top 1"].n == 10
+    assert len(results.samples) == 1 + 3 * 2
+
+
+@pytest.mark.parametrize("name", [name for name in listed() if name.startswith("inversion-")])
+@pytest.mark.parametrize("scale", ["quick", "full"])
+def test_every_study_that_ships_is_well_formed(name, scale):
+    study = open_study(name, scale=scale)
+    assert all(study._attack(spec) for spec in study.attacks)
+    assert study._classifiers()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (('name = "mi-face"\nsteps = 30', 'name = "lira"'), "expected model inversions"),
+        (("train = 0.5", 'train = 0.5\nonly = ["some"]'), "no row"),
+        (("train = 0.5", "train = 0.999"), "held out"),
+    ],
+)
+def test_settings_that_cannot_be_run(study, tmp_path, change, told):
+    study.write_text(STUDY.replace(*change))
+    with pytest.raises(BadInputError, match=told):
+        open_study(str(study), scale="quick").steps(Store(tmp_path / "run"), data_dir=None)
