@@ -154,9 +154,8 @@ class InversionStudy(Study):
 
     def _corpus(self, data_dir: Path | None) -> Corpus:
         people = load(self.data, data_dir=data_dir)
-        rows = dict(
-            split(people, {"train": self.train, "held_out": 1 - self.train}, seed=self.seed, stratify=True).rows
-        )
+        sizes = {"train": self.train, "held_out": 1 - self.train}
+        rows = dict(split(people, sizes, seed=self.seed, stratify=True).rows)
         for part in sizes:
             if len(people.targets[rows[part]].unique()) < people.num_classes:
                 raise BadInputError(
