@@ -186,7 +186,7 @@ def share(
             f"share: expected noise for {_some(list(stochastic)) or 'no layer, as none is stochastic'}, got it for "
             f"{_some(unknown)}."
         )
-    if stochastic:
+    if stochastic.keys() - noise.keys():
         noise = draw_noise(model, inputs, generator=torch.Generator().manual_seed(seed)) | dict(noise)
     learned = {name: p.detach().requires_grad_() for name, p in model.named_parameters() if p.requires_grad}
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
