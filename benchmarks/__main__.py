@@ -15,6 +15,7 @@ from benchmarks.measure import Row
 from benchmarks.private import private_steps
 from benchmarks.scoring import scoring
 from benchmarks.shadows import mlp_shadows
+from benchmarks.soteria import soteria_scores
 from benchmarks.training import cifar_cnn, mnist_cnn
 
 RESULTS = Path(__file__).parent / "results.json"
@@ -25,6 +26,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "mlp-shadows": mlp_shadows,
     "scoring": scoring,
     "lira": lira,
+    "soteria": soteria_scores,
 }
 
 

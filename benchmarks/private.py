@@ -133,11 +133,11 @@ def private_step(model: nn.Module, inputs: Tensor, targets: Tensor, *, precision
     model = copy.deepcopy(model)
     parameters = list(model.parameters())
     clipped, rule = clipper(model, precision=precision), flat(CLIP)
-    optimizer, generator = torch.optim.SGD(parameters, lr=RATE), Secret(None).at(0)
+    optimizer, secret = torch.optim.SGD(parameters, lr=RATE), Secret(None)
 
     def step() -> None:
         sums = clipped(inputs, targets, rule).sums
-        add_noise(sums, SIGMA * CLIP, generator)
+        add_noise(sums, SIGMA * CLIP, secret.at(0))
         for parameter, noisy in zip(parameters, sums, strict=True):
             parameter.grad = noisy.div_(len(inputs))
         optimizer.step()

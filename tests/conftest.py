@@ -16,6 +16,7 @@ NEEDS = {
     ),
     "browser": (lambda: bool(which("chromium") and find_spec("playwright")), "Chromium or playwright is not installed"),
     "ray": (lambda: find_spec("ray") is not None, "the ray extra is not installed"),
+    "flower": (lambda: find_spec("flwr") is not None, "the flower extra is not installed"),
 }
 
 
@@ -29,8 +30,8 @@ def pytest_collection_modifyitems(items):
             if item.get_closest_marker(kind):
                 item.add_marker(pytest.mark.skip(reason=reason))
     for item in items:
-        if item.get_closest_marker("ray"):
-            item.add_marker(pytest.mark.xdist_group("ray"))
+        if item.get_closest_marker("ray") or item.get_closest_marker("flower"):
+            item.add_marker(pytest.mark.xdist_group("clusters"))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -3,15 +3,19 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
 from divulge.auditing.canaries.audit import audit_training
+from divulge.auditing.canaries.departures import uneven_noise, uneven_turns
+from divulge.auditing.canaries.one_hot import UNEVEN_NOISE, UNEVEN_TURNS
 from divulge.data import Dataset
 from divulge.models.mlp import MLP
 from divulge.training import Recipe
 from divulge.training.private import Privacy, gradients, loop
 from divulge.training.private.clipping import Clipped
+from divulge.training.private.sampling import shuffled
 
 RATE, STEPS, CLIP = 0.1, 40, 0.5
 
@@ -95,6 +99,30 @@ def repeated_batch(monkeypatch):
     monkeypatch.setattr(loop, "drawn", drawn)
 
 
+def divided_by_realized_size(monkeypatch):
+    """Sum and noise are divided by the size of the batch that was drawn, instead of the expected one."""
+    real_add, real_drawn, sizes = loop.add_noise, loop.drawn, []
+
+    def drawn(plan, size, records, step, **more):
+        rows = real_drawn(plan, size, records, step, **more)
+        sizes.append(size / max(1, len(rows)))
+        return rows
+
+    def add_noise(sums, scale, generator):
+        real_add(sums, scale, generator)
+        torch._foreach_mul_(sums, sizes[-1])
+
+    monkeypatch.setattr(loop, "drawn", drawn)
+    monkeypatch.setattr(loop, "add_noise", add_noise)
+
+
+def shuffled_as_poisson(monkeypatch):
+    """Batches of shuffled passes, in a ledger of Poisson batches."""
+    monkeypatch.setattr(
+        loop, "drawn", lambda plan, size, records, step, *, generator, seed: shuffled(records, size, step, seed=seed)
+    )
+
+
 MUTANTS = {
     "no noise": no_noise,
     "noise divided by the batch size twice": scaled_noise(1 / 45),
@@ -122,7 +150,31 @@ def test_a_mistake_is_caught_where_every_record_is_in_every_step(name, monkeypat
     assert audited(0, rate=1.0, noise=7.0).caught
 
 
+@pytest.mark.parametrize(
+    ("mutate", "noise", "sign"),
+    [(divided_by_realized_size, 2.0, UNEVEN_NOISE), (shuffled_as_poisson, 0.5, UNEVEN_TURNS)],
+)
+def test_a_training_that_differs_from_its_ledger_is_told_apart(mutate, noise, sign, monkeypatch):
+    mutate(monkeypatch)
+    audit = audited(0, noise=noise)
+    assert audit.departed == [sign], audit.departures
+    assert sign in str(audit)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_the_training_as_it_is_is_not_caught(seed):
     audit = audited(seed)
     assert not audit.caught, str(audit)
+    assert len(audit.departures) == 2
+    assert not audit.departed, audit.departures
+
+
+def test_false_alarms_are_as_rare_as_they_are_said_to_be():
+    rng = np.random.default_rng(0)
+    chances = []
+    for seed in range(100):
+        noise = rng.normal(scale=3.0, size=(20, 60))
+        batches = rng.random((20, 60)) < 0.2
+        chances.append([uneven_noise(noise, seed=seed), uneven_turns(batches + 0.1 * noise, each=5, seed=seed)])
+    for column in np.transpose(chances):
+        assert stats.kstest(column, "uniform", alternative="greater").pvalue > 1e-4

@@ -137,4 +137,5 @@ def test_every_defense_says_what_it_is_and_leaves_closed_doors_as_they_are(name)
         assert defense.architecture(model) is model
     if cls.respond is Defense.respond:
         assert defense.respond(rows) is rows
-    assert (cls.architecture, cls.train, cls.respond) != (Defense.architecture, Defense.train, Defense.respond)
+    doors = ("architecture", "train", "share", "respond")
+    assert any(getattr(cls, door) is not getattr(Defense, door) for door in doors)

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
+from scipy.optimize import brentq
 
 from divulge.errors import BadInputError
 from divulge.privacy.accounting import delta, epsilon, noise_multiplier
-from divulge.privacy.gaussian import epsilon_of
+from divulge.privacy.gaussian import epsilon_of, log_delta
 from divulge.privacy.ledger import Ledger, Phase
 from divulge.privacy.loss import GaussianLoss, SampledLoss, privacy_loss
 from divulge.privacy.rdp import ORDERS, renyi_divergence
@@ -166,6 +168,20 @@ def test_nothing_released_spends_nothing():
         assert value([], accountant) == 0
         assert value([Phase(0.1, 1.0, 0)], accountant) == 0
     assert delta([], epsilon=0.0) == 0
+
+
+@pytest.mark.parametrize(("rate", "steps"), [(0.01, 1000), (0.1, 100), (0.5, 10)])
+def test_next_to_no_noise_tells_who_took_part_how_often(rate, steps):
+    """Who is told in which steps a record took part sees one Gaussian of so many: noise this small shows it too."""
+    often = np.arange(1, steps + 1)
+    chances = stats.binom.pmf(often, steps, rate)
+    often, chances = often[chances > 1e-18], chances[chances > 1e-18]
+
+    def excess(at):
+        return sum(w * math.exp(log_delta(at, k**0.5 / 0.01)) for k, w in zip(often, chances, strict=True)) - 1e-5
+
+    told = brentq(excess, 0.0, steps / 0.01**2)
+    assert 0.998 * told < value([Phase(rate, 0.01, steps)]) <= told
 
 
 def test_noise_too_small_for_the_grid_is_accounted_without_amplification():

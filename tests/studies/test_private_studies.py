@@ -1,10 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from divulge.errors import BadInputError
+from divulge.privacy.ledger import Ledger, Phase
 from divulge.runs.engines import LocalEngine
 from divulge.runs.store import Store
 from divulge.studies import open_study, run_study
+from divulge.studies.private import Case, _spent
+from divulge.training import Recipe
 
 PRIVATE = """
 kind = "private"
@@ -103,6 +108,17 @@ def test_a_private_row_tells_accuracy_spread_and_what_was_spent(private):
 def test_a_row_without_privacy_has_no_epsilon_and_may_have_fewer_seeds(private):
     assert private["MLP, no privacy", "test accuracy"].value > 90
     assert not [metric for row, metric in private if row.startswith("MLP") and metric != "test accuracy"]
+
+
+def test_what_the_ledgers_must_tell_stands_beside_their_epsilon():
+    case = Case("shuffled", {"name": "mlp"}, Recipe(epochs=2))
+    plain = Ledger(1000).after(Phase(0.1, 4.0, 20))
+    assert _spent(case, [plain, plain])[0].metric == "epsilon of each model"
+    shuffled = Ledger(1000, fixed_noise_seed=True).after(Phase(0.1, 4.0, 20, "shuffled"))
+    told = [row.metric for row in _spent(case, [shuffled, replace(shuffled, dropped=3)]) if "epsilon" in row.metric]
+    for metric in told:
+        assert all(metric.count(word) == 1 for word in ("fixed seed", "were shuffled", "3 per-example gradients"))
+    assert len(told) == 2
 
 
 def test_features_are_one_step_for_all_seeds(tmp_path):

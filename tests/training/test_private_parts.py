@@ -11,7 +11,7 @@ from divulge.errors import BadInputError
 from divulge.training.private import Privacy
 from divulge.training.private.averaging import Average
 from divulge.training.private.bound import Bound
-from divulge.training.private.noise import Secret, add_noise
+from divulge.training.private.noise import PAIRS, Secret, add_noise, standard_normal
 from divulge.training.private.sampling import poisson, shuffled
 
 RARE = 1e-6
@@ -61,6 +61,36 @@ def test_noise_is_gaussian_of_the_scale_asked_for_and_independent_between_steps(
     assert stats.kstest(one, "norm").pvalue > RARE
     assert stats.pearsonr(one, other).pvalue > RARE
     assert one.dtype == np.float32
+
+
+def test_normals_are_normal_far_into_the_tails_and_independent_of_each_other():
+    made = standard_normal(1_000_000, np.random.Generator(np.random.SFC64(0)))
+    assert stats.kstest(made, "norm").pvalue > RARE
+    edges = np.array([*np.linspace(-4.5, 4.5, 91)])
+    chances = np.diff(stats.norm.cdf([-np.inf, *edges, np.inf]))
+    assert stats.chisquare(np.histogram(made, [-np.inf, *edges, np.inf])[0], chances * len(made)).pvalue > RARE
+    cosine, sine = made.reshape(2, -1)
+    for one, other in ((cosine, sine), (cosine**2, sine**2), (made[1:], made[:-1]), (made[1:] ** 2, made[:-1] ** 2)):
+        assert stats.pearsonr(one, other).pvalue > RARE
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 2 * PAIRS + 1])
+def test_as_many_normals_are_made_as_are_asked_for_and_from_the_generator_alone(count):
+    one, other = (standard_normal(count, np.random.Generator(np.random.SFC64(3))) for _ in range(2))
+    assert one.shape == (count,)
+    assert np.array_equal(one, other)
+    assert np.isfinite(one).all()
+
+
+@pytest.mark.parametrize(("word", "size"), [(0, 7.539), (2**64 - 1, 0.0)])
+def test_the_extreme_words_make_finite_normals(word, size):
+    class Words:
+        bit_generator = property(lambda self: self)
+
+        def random_raw(self, count):
+            return np.full(count, word, dtype=np.uint64)
+
+    assert np.abs(standard_normal(4, Words())).max() == pytest.approx(size, abs=1e-3)
 
 
 def test_secret_draws_come_from_the_operating_system_unless_a_seed_is_given():

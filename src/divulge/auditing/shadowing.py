@@ -55,6 +55,12 @@ def require_measurable(subject: Subject) -> None:
         BadInputError: no shadow models, without which there are no adversaries to try a defense on; or a defense that
             acts in training, of a target that divulge cannot train, or not under that defense.
     """
+    for defense in subject.defenses:
+        if not (defense.in_training or defense.in_response):
+            raise BadInputError(
+                f"defenses: {defense.name} acts on shared gradients, which a membership audit does not see. Audit the "
+                "gradients, or leave it out."
+            )
     maker, obstacle = shadow_maker(subject)
     if obstacle:
         raise BadInputError(

@@ -114,9 +114,20 @@ def train(settings: Training, inputs: Mapping[str, Artifact], context: Context) 
                 if epoch in settings.epochs and epoch != total:
                     snapshots[f"logits@{epoch}"] = logits(model, corpus.data.inputs[asked])[None]
 
+            # What was asked after earlier epochs is not saved, so such a training starts over.
+            saved = None
+            if context.unfinished and settings.defense and not settings.epochs:
+                context.unfinished.mkdir(parents=True, exist_ok=True)
+                saved = context.unfinished / f"{index}.safetensors"
             own = data if members[index].all() else data[members[index]]  # a table of features is large to copy
             trained[index] = defense.train(
-                model, own, settings.recipe, seed=seeds[index], validation=validation, watch=watch
+                model,
+                own,
+                settings.recipe,
+                seed=seeds[index],
+                validation=validation,
+                watch=watch,
+                checkpoint=saved,
             )
 
     answers = np.stack([logits(model, corpus.data.inputs[asked]) for model in models])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -98,8 +99,12 @@ class Defense:
         seed: int,
         validation: Dataset | None = None,
         watch: Callable[[int], None] = lambda epoch: None,
+        checkpoint: Path | None = None,
     ) -> Trained:
-        """Train `model` in place by `self.recipe(recipe)`; see `divulge.training.fit`."""
+        """Train `model` in place by `self.recipe(recipe)`; see `divulge.training.fit`.
+
+        A training that can be taken up is saved in the file `checkpoint` and goes on from it; others start over.
+        """
         return Trained(fit(model, data, self.recipe(recipe), seed=seed, validation=validation, watch=watch))
 
     def share(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from torch import nn
@@ -43,7 +44,8 @@ class DpSgd(Privacy, Defense):
         seed: int,
         validation: Dataset | None = None,
         watch: Callable[[int], None] = lambda epoch: None,
+        checkpoint: Path | None = None,
     ) -> Trained:
         """Train by `divulge.training.fit_private`; `validation` records are not looked at."""
-        private = fit_private(model, data, recipe, self, seed=seed, watch=watch)
+        private = fit_private(model, data, recipe, self, seed=seed, watch=watch, checkpoint=checkpoint)
         return Trained(private.history, private.ledger)

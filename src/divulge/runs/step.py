@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from divulge.errors import BadInputError
@@ -29,10 +30,13 @@ class Context:
     Args:
         values: what the step was given as `context`: folders, a device, a model that is already in memory.
         progress: tells how much of the step is done, 0 to 1; cheap enough to call after every batch.
+        unfinished: a folder for what lets a killed step go on, which outlives it and goes once its result is stored;
+            made by whoever writes into it. None where nothing is kept.
     """
 
     values: Mapping[str, Any]
     progress: Callable[[float], None]
+    unfinished: Path | None = None
 
 
 Run = Callable[[Any, dict[str, Artifact], Context], Artifact]

@@ -35,8 +35,9 @@ class Store:
 
     Results lie in `objects/<key>/` as `step.json` (what was computed, when, where, and a checksum of the other two),
     `facts.json` and `arrays.safetensors`. They are written into `partial/` and renamed. A result whose checksum does
-    not hold is moved to `damaged/`, with a warning in the log, and counts as missing. One process at a time computes a
-    key, by a lock on a file in `locks/` that the operating system releases if the process dies.
+    not hold is moved to `damaged/`, with a warning in the log, and counts as missing. What lets a killed step go on
+    lies in `unfinished/<key>/`. One process at a time computes a key, by a lock on a file in `locks/` that the
+    operating system releases if the process dies.
 
     Args:
         root: the folder; made if it does not exist.

@@ -3,6 +3,7 @@
 import logging
 import os
 import pickle
+import shutil
 import threading
 import time
 import traceback
@@ -47,12 +48,14 @@ def perform(step: Step, store: Store, report: Callable[[float], None]) -> Outcom
             if store.has(step.key):
                 return Outcome(cached=True)
             inputs = {name: store.read(key) for name, key in step.input_keys.items()}
+            unfinished = store.root / "unfinished" / step.key
             started = time.perf_counter()
-            artifact = step.run(step.settings, inputs, Context(step.context, report))
+            artifact = step.run(step.settings, inputs, Context(step.context, report, unfinished))
             seconds = time.perf_counter() - started
             if not isinstance(artifact, Artifact):
                 raise BadInputError(f"expected an Artifact from {step.function}, got {type(artifact).__name__}.")
             store.write(step, artifact, seconds)
+            shutil.rmtree(unfinished, ignore_errors=True)
             return Outcome(seconds)
     except Exception as error:  # noqa: BLE001 - carried to whoever drives the run, who raises it
         return Outcome(error=error)

@@ -1,6 +1,6 @@
 """Studies of private training: how accurate a classifier is at an epsilon, beside what was published."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -139,7 +139,7 @@ class PrivateStudy(Study):
                 then = _right(repeats, f"logits@{epoch}")
                 rows.append(_accuracy(f"{case.row}, epoch {epoch}", "test accuracy", then, chance))
         if "ledger" in repeats[0].facts:
-            rows += _spent(case, Ledger.from_dict(repeats[0].facts["ledger"][0]))
+            rows += _spent(case, [Ledger.from_dict(one.facts["ledger"][0]) for one in repeats])
         return rows
 
 
@@ -158,21 +158,25 @@ def _accuracy(row: str, metric: str, right: np.ndarray, chance: Finding, *, publ
     return percent(finding, row=row, published=published)
 
 
-def _spent(case: Case, ledger: Ledger) -> list[Row]:
-    """Epsilon at the end and after each epoch that is told, by the default accountant and by that of 2017."""
-    rows = []
+def _spent(case: Case, ledgers: Sequence[Ledger]) -> list[Row]:
+    """Epsilon at the end and after each epoch that is told, by the default accountant and by that of 2017.
+
+    All repeats spend the same; what any of their ledgers must tell its reader is told beside the number.
+    """
+    ledger, rows = ledgers[0], []
+    caveats = " ".join(dict.fromkeys(caveat for one in ledgers for caveat in one.caveats))
+    beside = f" ({caveats})" if caveats else ""
     for epoch in (*case.epochs, case.recipe.epochs):
         phases = [replace(phase, steps=phase.steps * epoch // case.recipe.epochs) for phase in ledger.phases]
         then = replace(ledger, phases=tuple(phases))
         row = case.row if epoch == case.recipe.epochs else f"{case.row}, epoch {epoch}"
-        rows.append(
-            _plain(row, "epsilon of each model", "1", accounting.epsilon(then, delta=DELTA).epsilon, n=ledger.records)
-        )
+        spent = accounting.epsilon(then, delta=DELTA).epsilon
+        rows.append(_plain(row, f"epsilon of each model{beside}", "1", spent, n=ledger.records))
     older = accounting.epsilon(ledger, delta=DELTA, accountant="rdp-2017").epsilon
     noise = ledger.phases[0].noise_multiplier
     return [
         *rows,
-        _plain(case.row, "epsilon of each model by the accountant of 2017", "1", older, n=ledger.records),
+        _plain(case.row, f"epsilon of each model by the accountant of 2017{beside}", "1", older, n=ledger.records),
         _plain(case.row, "noise multiplier", "1", noise, n=ledger.records),
     ]
 

@@ -13,6 +13,7 @@ from divulge.data import Dataset
 from divulge.errors import BadInputError
 from divulge.models import seeded
 from divulge.models.layers import measure
+from divulge.models.stochastic import penalties
 from divulge.training.augment import transforms
 from divulge.training.optimizer import optimizer_of
 from divulge.training.recipe import Recipe
@@ -20,7 +21,10 @@ from divulge.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one pass over the data came to; `validation_loss` is NaN where nothing is stopped early."""
+    """What one pass over the data came to; `validation_loss` is NaN where nothing is stopped early.
+
+    What layers add to the loss is in `loss`, and not in `validation_loss`.
+    """
 
     loss: float
     validation_loss: float
@@ -36,7 +40,7 @@ def fit(
     device: str | None = None,
     watch: Callable[[int], None] = lambda epoch: None,
 ) -> list[Epoch]:
-    """Train `model` in place by cross-entropy and leave it in evaluation mode on the CPU.
+    """Train `model` in place by cross-entropy and what its layers add; it ends in evaluation mode on the CPU.
 
     Args:
         model: maps float32 `(N, *shape)` to logits `(N, classes)`; a fresh `Standardize` in it measures `data`.
@@ -77,8 +81,9 @@ def fit(
                 batch = inputs[rows.to(place)]
                 for transform in augment:
                     batch = transform(batch, generator)
-                with _autocast(place, fast):
+                with _autocast(place, fast), penalties(model) as extra:
                     loss = functional.cross_entropy(model(batch).float(), targets[rows.to(place)])
+                    loss = sum((one.mean() for one in extra), start=loss)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -126,6 +131,12 @@ def loss_of(model: nn.Module, data: Dataset) -> float:
 def accuracy(model: nn.Module, data: Dataset) -> float:
     """Share of records whose most likely class is theirs, in evaluation mode."""
     return float((logits(model, data.inputs).argmax(axis=1) == data.targets.numpy()).mean())
+
+
+def drawn_accuracies(model: nn.Module, data: Dataset, *, draws: int, seed: int) -> np.ndarray:
+    """Accuracy on all of `data` for each of several draws of what the model draws in evaluation mode, `(draws,)`."""
+    with seeded(seed):
+        return np.array([accuracy(model, data) for _ in range(draws)])
 
 
 def has_fast_bfloat16(place: torch.device) -> bool:

@@ -1,7 +1,7 @@
 """One training run audited with canaries: what its ledger promises beside what an experiment shows."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,9 @@ from divulge.privacy.ledger import Ledger
 from divulge.privacy.loss import privacy_loss
 from divulge.training import Recipe
 from divulge.training.private import Privacy, fit_private
+
+ALARM = 0.01
+"""The chance that a training that does as its ledger says is told to differ from it."""
 
 StepWatch = Callable[[int, nn.Module], None]
 Trainer = Callable[[nn.Module, Dataset, Recipe, StepWatch], Ledger]
@@ -38,6 +41,7 @@ class TrainingAudit:
         bounds: by name; epsilon is at least this.
         scores: of the canaries, higher for likely members, `(canaries,)`.
         members: which of them were trained on, bool `(canaries,)`.
+        departures: see `Planted.departures`.
     """
 
     kind: Canary
@@ -48,6 +52,12 @@ class TrainingAudit:
     bounds: Mapping[str, LowerBound]
     scores: np.ndarray
     members: np.ndarray
+    departures: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def departed(self) -> list[str]:
+        """How the training differs from its ledger, whatever that costs; wrongly so with a chance of `ALARM`."""
+        return [what for what, chance in self.departures.items() if chance <= ALARM / len(self.departures)]
 
     @property
     def proofs(self) -> dict[str, LowerBound]:
@@ -69,6 +79,7 @@ class TrainingAudit:
 
     def __str__(self) -> str:
         best = self.strongest
+        differs = f" It does other things than its ledger says: {'; '.join(self.departed)}." if self.departed else ""
         promise = f"The ledger says that epsilon is at most {self.epsilon:.3g} (delta {self.delta:g})."
         shown = (
             f"{len(self.scores):,} {self.kind.name} canaries show that it is at least {best.epsilon:.3g} "
@@ -78,11 +89,11 @@ class TrainingAudit:
             return (
                 f"{promise} But {shown}: this training does not keep its promise. Look for noise that is missing or "
                 "too small, gradients that are clipped layer by layer or not at all, and records that take part more "
-                "often than the ledger counts."
+                f"often than the ledger counts.{differs}"
             )
         return (
             f"{promise} {shown[0].upper()}{shown[1:]}, which agrees. So many canaries could have shown up to "
-            f"{max(bound.ceiling for bound in self.proofs.values()):.3g}; that nothing was caught is no proof."
+            f"{max(bound.ceiling for bound in self.proofs.values()):.3g}; that nothing was caught is no proof.{differs}"
         )
 
 
@@ -138,7 +149,8 @@ def audit_training(
     else:
         ledger = train(planted.model, records, recipe, planted.watch)
     scores = planted.scores(ledger, recipe, privacy)
-    return judged(made, ledger, scores, members, delta=delta, confidence=confidence, seed=seed)
+    audit = judged(made, ledger, scores, members, delta=delta, confidence=confidence, seed=seed)
+    return replace(audit, departures=planted.departures(ledger, recipe, privacy, members, seed=seed))
 
 
 def judged(

@@ -39,6 +39,24 @@ class Planted(ABC):
             privacy: what made it private, where that is known.
         """
 
+    def departures(
+        self, ledger: Ledger, recipe: Recipe, privacy: Privacy | None, members: np.ndarray, *, seed: int
+    ) -> dict[str, float]:
+        """Signs that the training did other things than its ledger says.
+
+        Args:
+            ledger: what the training says it has spent.
+            recipe: how it was trained.
+            privacy: what made it private, where that is known.
+            members: which canaries were trained on, bool `(canaries,)`.
+            seed: of whatever is drawn.
+
+        Returns:
+            By sign, a p-value: in a training that does as its ledger says it is `p` or less with a chance of at most
+            `p`. Canaries that show no step have none.
+        """
+        return {}
+
 
 @dataclass(frozen=True)
 class Canary(ABC):

@@ -9,11 +9,15 @@ from torch import Tensor, nn
 
 from divulge.attacks.reconstruction.transcript import gradients, rates
 from divulge.auditing.canaries.base import Canary, Planted, stacked
+from divulge.auditing.canaries.departures import uneven_noise, uneven_turns
 from divulge.data import Dataset
 from divulge.errors import BadInputError
 from divulge.privacy.ledger import Ledger
 from divulge.training import Recipe
 from divulge.training.private import Privacy
+
+UNEVEN_NOISE = "the noise is not of one size in all steps, as if it were divided by the size of the batch drawn"
+UNEVEN_TURNS = "records take part too evenly or too unevenly for Poisson sampling, as in shuffled batches"
 
 
 class Canaried(nn.Module):
@@ -104,9 +108,27 @@ class PlantedOneHot(Planted):
                 f"one-hot canaries: expected step_watch to be called after each of the ledger's {ledger.steps} steps, "
                 f"got {len(self.seen) - 1} calls."
             )
-        along = -gradients(torch.stack(self.seen), recipe, privacy).numpy()
+        along = self._along(recipe, privacy)
         rate, noise = (np.array(column)[:, None] for column in zip(*rates(ledger), strict=True))
         return likelihood_ratio(along, rate, noise)
+
+    def departures(
+        self, ledger: Ledger, recipe: Recipe, privacy: Privacy | None, members: np.ndarray, *, seed: int
+    ) -> dict[str, float]:
+        """See `Planted.departures`: of a ledger of one phase of Poisson sampling, seen through plain SGD."""
+        if len(ledger.phases) != 1 or ledger.phases[0].sampling != "poisson" or recipe.optimizer != "sgd":
+            return {}
+        along, each = self._along(recipe, privacy), ledger.phases[0].batches
+        found = {}
+        if privacy and privacy.clipping != "adaptive":  # else the noise may well change from step to step
+            found[UNEVEN_NOISE] = uneven_noise(along[:, ~members], seed=seed)
+        if 1 < each <= len(along):
+            found[UNEVEN_TURNS] = uneven_turns(along[:, members], each=each, seed=seed)
+        return found
+
+    def _along(self, recipe: Recipe, privacy: Privacy | None) -> np.ndarray:
+        """What each step added along each canary's gradient, up to a factor, `(steps, canaries)`."""
+        return -gradients(torch.stack(self.seen), recipe, privacy).numpy()
 
 
 def likelihood_ratio(along: np.ndarray, rate: np.ndarray, noise: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ __all__ = ["Clipped", "Clipper", "Rule", "automatic", "clipper", "flat", "requir
 Way = Literal["linear", "ghost", "vmap"]
 MEMORY = {"cpu": 1 << 25, "cuda": 1 << 31}
 """Bytes that the examples computed at once may take; on a CPU few enough to be found in its cache again."""
-FEWEST, MOST = 8, 2048
+FEWEST, MOST = 8, 1024
 """Examples at once, whatever they take: fewer waste time on what every block costs, more save none."""
 
 

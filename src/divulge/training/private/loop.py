@@ -103,7 +103,7 @@ def fit_private(
             total = gradients(rows, bound, _reseeded(generator))
             add_noise(total.sums, bound.noise, generator)  # once a batch, and to an empty one too
             for parameter, noisy in zip(parameters, total.sums, strict=True):
-                parameter.grad = noisy / recipe.batch_size  # the expected size: that of this batch is private
+                parameter.grad = noisy.div_(recipe.batch_size)  # the expected size: that of this batch is private
             for group in optimizer.param_groups:
                 group["lr"] = recipe.lr * privacy.pace(step / plan.steps)
             optimizer.step()
