@@ -14,6 +14,7 @@ from benchmarks.lira import lira
 from benchmarks.measure import Row
 from benchmarks.private import private_steps
 from benchmarks.scoring import scoring
+from benchmarks.searches import searches
 from benchmarks.shadows import mlp_shadows
 from benchmarks.soteria import soteria_scores
 from benchmarks.training import cifar_cnn, mnist_cnn
@@ -27,6 +28,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "scoring": scoring,
     "lira": lira,
     "soteria": soteria_scores,
+    "searches": searches,
 }
 
 
