@@ -4,8 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from divulge.auditing.access import GRADIENTS, POSTERIORS, divided, releases
 from divulge.auditing.audit import Means, comparable, prepare
 from divulge.auditing.audit import audit as conduct
+from divulge.auditing.gradients.audit import Sharing, require_module
+from divulge.auditing.gradients.audit import prepare as prepare_sharing
 from divulge.auditing.targets import as_target
 from divulge.data import Dataset, as_dataset, cache_root
 from divulge.defenses import DEFENSES, Defense
@@ -28,7 +31,8 @@ def audit(
     model: Any,
     *,
     members: Any,
-    nonmembers: Any,
+    nonmembers: Any = None,
+    access: str | Sequence[str] = POSTERIORS,
     budget: str = "standard",
     recipe: Recipe | None = None,
     defense: Named | None = None,
@@ -37,6 +41,8 @@ def audit(
     delta: float = 1e-5,
     classes: Sequence[str] = (),
     logits: bool | None = None,
+    batch_sizes: Sequence[int] = (1, 4),
+    training: bool | None = None,
     name: str = "",
     seed: int = 0,
     run_dir: str | Path | None = None,
@@ -44,25 +50,33 @@ def audit(
     progress: Progress | None = None,
     command: str = "",
 ) -> Report:
-    """Measure what a model's answers give away about who was in its training set.
+    """Measure what a model's answers give away about who was in its training set, or its gradients about the records.
 
     Args:
         model: a `torch.nn.Module`, a fitted scikit-learn classifier, a `divulge.Endpoint`, or a function from float32
             records `(n, *shape)` to posteriors `(n, classes)`.
         members: training records of the model: a `divulge.Dataset`, a pair `(inputs, targets)`, or a
             `torch.utils.data.Dataset`. Images in `[0, 1]`.
-        nonmembers: records of the same kind that it was not trained on, in any of these forms.
-        budget: `quick` trains nothing and takes seconds; `standard` trains 4 shadow models; `thorough` trains 16.
+        nonmembers: records of the same kind that it was not trained on, in any of these forms. For gradients they may
+            be left out; the adversary has them, where they are given.
+        access: what others get to see: `posteriors`, whoever queries the model; `gradients`, a server of federated
+            learning that receives one step of a client, whose records it tries to rebuild; or both, in one report.
+        budget: `quick` trains nothing and takes seconds; `standard` trains 4 shadow models; `thorough` trains 16. For
+            gradients: how many records are attacked and how long is searched.
         recipe: how the model was trained, so that shadow models are trained alike; `Recipe()` if left out.
         defense: the defense it was trained under, by name or with settings; the adversary knows it.
         defenses: one or several to try on it, in the same forms, each against an adversary who does not know it and one
             who does. By default those that act on answers only, which takes no training. For each that acts in
             training, such as `dropout`, the architecture is trained anew under it, and as many shadow models again.
+            Those that act on gradients, such as `soteria`, are tried on what clients share; none by default.
         ledger: of the model's private training, or the file it was saved in: what its epsilon promises is held against
             what is measured. With `defense="dp-sgd"`, shadow models are trained with the ledger's noise.
         delta: at which that epsilon is stated, below one over the ledger's records.
         classes: class names in the order of their numbers.
         logits: whether the model returns logits; found out if None.
+        batch_sizes: for gradients, how many records a client's gradient is of; each is audited by itself.
+        training: for gradients, whether the clients' model is in training mode; if None, it is where the model has
+            batch norm and no dropout.
         name: what to call the model.
         seed: of everything drawn.
         run_dir: where finished steps are kept, so that the same call again goes on where it stopped; the user's cache
@@ -92,28 +106,60 @@ def audit(
         >>> report.verdict.band
         0
     """
-    inside, outside = comparable(_records("members", members, classes), _records("non-members", nonmembers, classes))
+    doors = releases(access)
+    inside = _records("members", members, classes)
+    outside = None if nonmembers is None else _records("non-members", nonmembers, classes)
+    if outside is not None:
+        inside, outside = comparable(inside, outside)
+    on_posteriors, on_gradients = divided(None if defenses is None else _several(defenses), doors)
+    if GRADIENTS in doors:
+        require_module(model)
     target = as_target(model, classes=inside.classes, probe=inside.inputs[:PROBED], logits=logits, name=name)
-    subject = prepare(
-        target,
-        inside,
-        outside,
-        Means(
-            budget,
-            recipe or Recipe(),
-            None if defense is None else _defense(defense),
-            seed,
-            None if defenses is None else _several(defenses),
-            read(ledger) if isinstance(ledger, (str, Path)) else ledger,
-            delta,
-        ),
-        store=Store(Path(run_dir) if run_dir is not None else cache_root() / "runs"),
-        engine=engine or LocalEngine(),
-        progress=progress,
-    )
+    store = Store(Path(run_dir) if run_dir is not None else cache_root() / "runs")
+    engine = engine or LocalEngine()
+    subject = exchange = None
+    if GRADIENTS in doors:
+        exchange = prepare_sharing(
+            target,
+            inside,
+            Sharing(tuple(batch_sizes), training),
+            budget=budget,
+            store=store,
+            engine=engine,
+            public=outside,
+            defenses=on_gradients,
+            seed=seed,
+            progress=progress,
+        )
+    if POSTERIORS in doors:
+        if outside is None:
+            raise BadInputError(
+                "nonmembers: posteriors are audited with records that the model was not trained on, got none. Give "
+                'some, or audit gradients (access="gradients").'
+            )
+        subject = prepare(
+            target,
+            inside,
+            outside,
+            Means(
+                budget,
+                recipe or Recipe(),
+                None if defense is None else _defense(defense),
+                seed,
+                on_posteriors,
+                read(ledger) if isinstance(ledger, (str, Path)) else ledger,
+                delta,
+            ),
+            store=store,
+            engine=engine,
+            progress=progress,
+        )
     private = "" if ledger is None else f"ledger=..., delta={delta:g}, "
-    call = f"divulge.audit(model, members=..., nonmembers=..., budget={budget!r}, {private}seed={seed})"
-    return Report(conduct(subject, command=command or call))
+    others = "" if nonmembers is None else "nonmembers=..., "
+    which = "" if doors == (POSTERIORS,) else f"access={','.join(doors)!r}, "
+    sizes = f"batch_sizes={tuple(batch_sizes)}, " if GRADIENTS in doors else ""
+    call = f"divulge.audit(model, members=..., {others}{which}budget={budget!r}, {sizes}{private}seed={seed})"
+    return Report(conduct(subject, command=command or call, exchange=exchange))
 
 
 def _records(side: str, data: Any, classes: Sequence[str]) -> Dataset:

@@ -29,7 +29,7 @@ SETTINGS = {
         "distance": "cosine", "tv": 0.1, "variation": "color", "lr": 0.1, "sign": "soft", "schedule": "cosine",
         "steps": 24_000, "warmup": 50, "start": "patterned",
     },
-    BiasAnchored: {"distance": "cosine", "tv": 1e-4, "anchoring": 1.0, "lr": 0.1, "sign": "hard", "schedule": "steps"},
+    BiasAnchored: {"distance": "cosine", "tv": 1e-6, "anchoring": 1.0, "lr": 0.1, "sign": "hard", "schedule": "steps"},
 }  # fmt: skip
 QUICK = Search(restarts=2, steps=6, lr=0.05)
 

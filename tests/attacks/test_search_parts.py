@@ -8,6 +8,7 @@ import torch
 from divulge.attacks.gradients.adam import SCHEDULES, adam
 from divulge.attacks.gradients.distances import DISTANCES, cosine, likelihood, squared
 from divulge.attacks.gradients.lbfgs import lbfgs
+from divulge.attacks.gradients.minimize import Minimized, in_turn
 from divulge.attacks.gradients.priors import anisotropic, color
 from divulge.attacks.gradients.starts import STARTS, patterned
 
@@ -170,3 +171,20 @@ def test_a_row_that_matches_enough_stops_and_the_box_holds(minimize):
     assert found.points.max() <= 0.95
     few = minimize(valleys, start[:1], steps=5, lr=0.01, enough=0.5, project=lambda points: points.clamp(-0.6, 0.95))
     assert few.evaluations < 10
+
+
+def test_restarts_run_in_turn_until_one_is_enough():
+    losses, asked = torch.tensor([[0.5, 0.01, 0.0], [0.01, 0.0, 0.0], [0.9, 0.8, 0.7]]).flatten(), []
+
+    def minimize(rows):
+        asked.append(rows.tolist())
+        end = rows[:, None].expand(-1, 2).float()
+        return Minimized(end, losses[rows], losses[rows], rows == 6, evaluations=10 * len(rows))
+
+    found = in_turn(minimize, torch.arange(9).view(3, 3), torch.zeros(9, 2), enough=0.1)
+    assert asked == [[0, 3, 6], [1, 7], [8]]
+    assert found.matching.view(3, 3).min(dim=1).values.tolist() == pytest.approx([0.01, 0.01, 0.7])
+    assert found.points[1].tolist() == [1, 1]
+    assert found.matching[2] == math.inf, "never run"
+    assert found.diverged.nonzero().tolist() == [[6]]
+    assert found.evaluations == 60

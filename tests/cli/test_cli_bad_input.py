@@ -296,7 +296,7 @@ def test_command_line(case, files, cli):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["audit"], ["audit", "--members", "x"], ["audit", "--seed", "-1"], ["audit", "--budget", "huge"], ["fly"]],
+    [["audit"], ["audit", "--nonmembers", "x"], ["audit", "--seed", "-1"], ["audit", "--budget", "huge"], ["fly"]],
 )
 def test_wrong_usage_ends_with_status_2_and_no_traceback(arguments, cli):
     status, out, err = cli(*arguments)

@@ -45,7 +45,26 @@ def test_convnet64_has_eight_convolutions_and_the_papers_head():
     assert sum(isinstance(layer, nn.BatchNorm2d) for layer in model) == 8
 
 
-@pytest.mark.parametrize("name", ["lenet", "convnet64"])
+def test_resnet20_has_the_papers_layers_and_first_weights():
+    model = MODELS.make("resnet20").build((3, 32, 32), 10, seed=0)
+    convolutions = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+    assert [layer.kernel_size for layer in convolutions].count((3, 3)) == 19, "with the linear layer, 20"
+    assert [layer.out_channels for layer in convolutions if layer.kernel_size == (1, 1)] == [128, 256]
+    assert [tuple(model[block](torch.zeros(1, 64, 32, 32)).shape[1:]) for block in (3, 6)] == [
+        (64, 32, 32),
+        (128, 16, 16),
+    ]
+    assert model[-1].in_features == 256
+    assert model.eval()(torch.rand(2, 3, 32, 32)).shape == (2, 10)
+    for layer in convolutions[1:]:
+        fan_out = layer.out_channels * layer.kernel_size[0] ** 2
+        assert layer.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.05)
+    plain = MODELS.make({"name": "resnet20", "width": 1}).build((3, 32, 32), 10, seed=0)
+    shortcuts = sum(size(layer) for name, layer in plain.named_modules() if name.endswith("shortcut"))
+    assert size(plain) - shortcuts == 269_722, "as He et al. count 0.27 million, without projections"
+
+
+@pytest.mark.parametrize("name", ["lenet", "convnet64", "resnet20"])
 def test_standardization_is_the_first_layer_where_asked(name):
     spec = {"name": name, "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.2, 0.3]}
     model = MODELS.make(spec).build((3, 16, 16), 10, seed=0)
@@ -61,6 +80,8 @@ def test_standardization_is_the_first_layer_where_asked(name):
         ("lenet", (5,), "expected images"),
         ("convnet64", (5,), "expected images"),
         ("convnet64", (3, 8, 32), "at least 9 pixels"),
+        ("resnet20", (5,), "expected images"),
+        ({"name": "resnet20", "width": 0}, (3, 8, 8), "width of 1 or more"),
         ({"name": "lenet", "mean": [0.5], "std": [0.5]}, (3, 8, 8), "each of 3 channels, or none, got 1 and 1"),
         ({"name": "convnet64", "mean": [0.5]}, (1, 16, 16), "got 1 and 0"),
         ({"name": "lenet", "convolutions": 5}, (3, 8, 8), "convolutions"),

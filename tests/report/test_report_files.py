@@ -92,7 +92,7 @@ def test_another_kind_of_file_is_refused(facts, tmp_path):
     [
         (None, "report.json"),
         ("no json", "expected a report.json"),
-        ("[]", "expected schema 'divulge.report/1', got 'list'"),
+        ("[]", "expected schema 'divulge.report/2', got 'list'"),
         ('{"schema": "divulge.report/0"}', "got 'divulge.report/0'. Run the audit again"),
         ('{"schema": "divulge.report/1", "titel": ""}', "no setting 'titel'; the nearest is 'title'"),
     ],

@@ -12,6 +12,9 @@ from torch import nn
 
 from divulge.auditing.corpus import Corpus, keep
 from divulge.auditing.facts import BANDS, Card, Facts, Section, Verdict
+from divulge.auditing.gradients.audit import Exchange
+from divulge.auditing.gradients.audit_evidence import gather
+from divulge.auditing.gradients.telling import outcome as told
 from divulge.auditing.grid import free
 from divulge.auditing.probes import PROBES, Outcome
 from divulge.auditing.promise import as_in_ledger, promised
@@ -192,47 +195,69 @@ def _affordable(target: Target, sizes: Sequence[int]) -> list[int]:
     return afforded
 
 
-def audit(subject: Subject, *, command: str) -> Facts:
-    """Ask every question that the release allows and put the answers together.
+def audit(subject: Subject | None, *, command: str, exchange: Exchange | None = None) -> Facts:
+    """Ask every question that the releases allow and put the answers together, with the worst one as the verdict.
 
     Args:
-        subject: from `prepare`.
+        subject: from `prepare`, to audit posteriors; None to leave them out.
         command: what to type to repeat the audit.
+        exchange: from `divulge.auditing.gradients.audit.prepare`, to audit gradients.
+
+    Raises:
+        BadInputError: neither of the two.
     """
-    cards: list[Card] = []
+    idle: list[Card] = []
     outcomes: list[Outcome] = []
-    for cls in PROBES.classes.values():
-        probe = cls()
-        reason = probe.unable(subject)
-        if reason is None:
-            outcomes.append(probe.run(subject))
-            cards.append(outcomes[-1].card)
-        else:
-            cards.append(Card(cls.release, (cls.__doc__ or "").split("?")[0] + "?", "", None, 1.0, {}, reason))
+    if subject:
+        for cls in PROBES.classes.values():
+            probe = cls()
+            reason = probe.unable(subject)
+            if reason is None:
+                outcomes.append(probe.run(subject))
+            else:
+                idle.append(Card(cls.release, (cls.__doc__ or "").split("?")[0] + "?", "", None, 1.0, {}, reason))
+    if exchange:
+        outcomes.append(told(exchange, gather(exchange)))
+    asked = subject or exchange
+    if asked is None:
+        raise BadInputError("expected posteriors or gradients to audit, or both, got neither.")
     worst = max(outcomes, key=lambda outcome: outcome.band or 0)
     level = worst.band or 0
+    releases = list(dict.fromkeys(outcome.card.release for outcome in outcomes))
+    several = len(outcomes) > 1
     sections: list[Section] = [section for outcome in outcomes for section in outcome.sections]
     return Facts(
-        title=subject.target.name or "model",
+        title=asked.target.name or "model",
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        released=f"{worst.card.release} of a {subject.target.kind}"
-        if subject.target.has_inputs
+        released=f"{' and '.join(releases)} of a {asked.target.kind}"
+        if asked.target.has_inputs
         else f"{worst.card.release}, given as a table",
         verdict=Verdict(level, worst.card.sentence, worst.confidence, worst.advice),
-        cards=cards,
+        cards=[*(_card(outcome, several=several) for outcome in outcomes), *idle],
         sections=sections,
-        settings=_settings(subject) | {key: text for outcome in outcomes for key, text in outcome.settings.items()},
+        settings=_settings(subject, exchange) | {key: text for one in outcomes for key, text in one.settings.items()},
         assumptions=[line for outcome in outcomes for line in outcome.assumptions],
-        not_tested=[*(line for outcome in outcomes for line in outcome.not_tested), *NOT_TESTED],
+        not_tested=[
+            *(line for outcome in outcomes for line in outcome.not_tested),
+            *([] if exchange else ["What gradients give away: this audit asked for posteriors only (--access)."]),
+            *([] if subject else ["Who was in the training set: this audit asked for gradients only (--access)."]),
+            *NOT_TESTED,
+        ],
         references=sorted({line for outcome in outcomes for line in outcome.references}),
         command=command,
-        records=dict(worst.records),
+        records=dict(outcomes[0].records),
         promise=" ".join(outcome.promise for outcome in outcomes if outcome.promise),
     )
 
 
+def _card(outcome: Outcome, *, several: bool) -> Card:
+    """The card of an outcome with its verdict, which the first screen has already where it is the only one."""
+    confidence, advice = (outcome.confidence, outcome.advice) if several else ("", "")
+    return replace(outcome.card, band=outcome.band, confidence=confidence, advice=advice)
+
+
 NOT_TESTED = [
-    "What weights, gradients or representations give away: this audit asked for posteriors only.",
+    "What weights and representations give away.",
     "Attacks that did not exist when this was written. A finding of nothing is no proof.",
 ]
 
@@ -294,26 +319,38 @@ def _joined(members: Dataset, nonmembers: Dataset) -> Dataset:
     return concatenate(sides)
 
 
-def _settings(subject: Subject) -> dict[str, str]:
-    recipe = ", ".join(f"{item.name} {getattr(subject.recipe, item.name)}" for item in fields(subject.recipe))
-    counts = [f"{len(rows):,} {name}" for name, rows in subject.corpus.parts.items()]
-    asked = sum(len(rows) for rows in subject.corpus.parts.values())
-    hardware = machine()
-    return {
-        "model": f"{subject.target.kind}"
-        + (f", {subject.target.parameters:,} parameters" if subject.target.parameters else ""),
-        "records": f"{', '.join(counts)}, of {len(subject.corpus.data):,} given"
-        if asked < len(subject.corpus.data)
-        else ", ".join(counts),
-        "record shape": " x ".join(map(str, subject.corpus.data.shape)),
-        "classes": str(subject.corpus.data.num_classes),
-        "budget": subject.budget.name,
-        "seed": str(subject.seed),
-        "recipe of shadow models": recipe,
-        "defense known to the adversary": str(subject.trained_under or "none"),
-        "defenses tried": ", ".join(map(str, subject.defenses)) or "none",
+def _settings(subject: Subject | None, exchange: Exchange | None) -> dict[str, str]:
+    asked = subject or exchange
+    assert asked is not None
+    settings = {
+        "model": f"{asked.target.kind}"
+        + (f", {asked.target.parameters:,} parameters" if asked.target.parameters else ""),
+    }
+    if subject:
+        settings["records"] = _records(subject)
+    settings |= {
+        "record shape": " x ".join(map(str, asked.corpus.data.shape)),
+        "classes": str(asked.corpus.data.num_classes),
+        "budget": subject.budget.name if subject else exchange.plan.name if exchange else "",
+        "seed": str(asked.seed),
+    }
+    if subject:
+        settings |= {
+            "recipe of shadow models": ", ".join(
+                f"{item.name} {getattr(subject.recipe, item.name)}" for item in fields(subject.recipe)
+            ),
+            "defense known to the adversary": str(subject.trained_under or "none"),
+            "defenses tried": ", ".join(map(str, subject.defenses)) or "none",
+        }
+    return settings | {
         "divulge": version("divulge"),
         "torch": torch.__version__,
-        "machine": ", ".join(f"{key} {value}" for key, value in hardware.items() if key not in ("torch",)),
+        "machine": ", ".join(f"{key} {value}" for key, value in machine().items() if key not in ("torch",)),
         "verdict bands": ", ".join(BANDS),
     }
+
+
+def _records(subject: Subject) -> str:
+    counts = ", ".join(f"{len(rows):,} {name}" for name, rows in subject.corpus.parts.items())
+    asked = sum(len(rows) for rows in subject.corpus.parts.values())
+    return f"{counts}, of {len(subject.corpus.data):,} given" if asked < len(subject.corpus.data) else counts

@@ -9,6 +9,7 @@ from torch import nn
 
 from divulge.attacks.reconstruction import KKT, Candidates
 from divulge.auditing.corpus import opened
+from divulge.defenses import Defense
 from divulge.models import Architecture
 from divulge.models.layers import Standardize
 from divulge.releases import Weights
@@ -56,6 +57,7 @@ class Extraction:
         classes: how many.
         attack: what is tried.
         seed: of what it draws.
+        defense: what acted on the architecture, if anything did.
     """
 
     architecture: Architecture
@@ -63,11 +65,14 @@ class Extraction:
     classes: int
     attack: KKT
     seed: int
+    defense: Defense | None = None
 
 
 def extract(settings: Extraction, inputs: Mapping[str, Artifact], context: Context) -> Artifact:
     """Attack the weights that the step `target` left: the candidates of every search, and each search's loss."""
-    model = released(settings.architecture, settings.shape, settings.classes, inputs["target"])
+    model = released(
+        settings.architecture, settings.shape, settings.classes, inputs["target"], defense=settings.defense
+    )
     found = settings.attack.run(
         Weights(model, settings.shape, settings.classes),
         generator=torch.Generator().manual_seed(settings.seed),
@@ -77,12 +82,32 @@ def extract(settings: Extraction, inputs: Mapping[str, Artifact], context: Conte
     return Artifact(arrays, found.facts)
 
 
-def released(architecture: Architecture, shape: tuple[int, ...], classes: int, target: Artifact) -> nn.Module:
-    """The network that a training step left, with its weights."""
-    model = architecture.build(shape, classes, seed=0)
-    weights = {name: torch.from_numpy(np.asarray(value)) for name, value in target.arrays.items()}
-    model.load_state_dict({name[7:]: value for name, value in weights.items() if name.startswith("weight/")})
-    return model.eval()
+def released(
+    architecture: Architecture,
+    shape: tuple[int, ...],
+    classes: int,
+    target: Artifact,
+    *,
+    defense: Defense | None = None,
+) -> nn.Module:
+    """The network that a training step under `defense` left, with its weights, in evaluation mode."""
+    model = fresh(architecture, shape, classes, seed=0, defense=defense)
+    model.load_state_dict(
+        {
+            name.removeprefix("weight/"): torch.from_numpy(np.asarray(value))
+            for name, value in target.arrays.items()
+            if name.startswith("weight/")
+        }
+    )
+    return model
+
+
+def fresh(
+    architecture: Architecture, shape: tuple[int, ...], classes: int, *, seed: int, defense: Defense | None = None
+) -> nn.Module:
+    """The same network with its first weights, in evaluation mode."""
+    model = architecture.build(shape, classes, seed=seed)
+    return (defense.architecture(model) if defense else model).eval()
 
 
 def candidates(artifact: Artifact) -> Candidates:

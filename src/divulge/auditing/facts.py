@@ -20,7 +20,9 @@ from divulge import settings
 from divulge.errors import BadInputError
 from divulge.metrics.finding import Finding
 
-SCHEMA = "divulge.report/1"
+SCHEMA = "divulge.report/2"
+READABLE = ("divulge.report/1", SCHEMA)
+"""Versions that can be read; an older one lacks only fields that have defaults."""
 
 BANDS = ("no evidence", "weak", "moderate", "strong", "exact")
 """The five bands of a verdict, from nothing found to records recovered exactly."""
@@ -76,6 +78,9 @@ class Card:
         needed: what the adversary needed, label to text, such as `queries: 25,000`.
         sentence: the finding in plain words, or why nothing ran.
         unit: of the finding's numbers; `%` for a rate that is a fraction.
+        band: of this release alone, index into `BANDS`; None if nothing ran.
+        confidence: how sure that is, where a report has a verdict for each of several releases.
+        advice: the one thing to do next about this release, likewise.
     """
 
     release: str
@@ -86,8 +91,13 @@ class Card:
     needed: dict[str, str]
     sentence: str
     unit: str = ""
+    band: int | None = None
+    confidence: str = ""
+    advice: str = ""
 
     def __post_init__(self) -> None:
+        if self.band is not None and not 0 <= self.band < len(BANDS):
+            raise BadInputError(f"card {self.question!r}: expected a band from 0 to {len(BANDS) - 1}, got {self.band}.")
         numbers = [self.worst]
         for one in (self.finding, self.finding.control if self.finding else None):
             numbers += [one.value, one.low, one.high] if one else []
@@ -204,11 +214,13 @@ class Tile:
         caption: what stands below it.
         images: PNG data URIs from top to bottom, such as original, reconstruction, nearest held-out image.
         text: shown where there is no picture.
+        heading: what stands above it, such as its place among all.
     """
 
     caption: str
     images: list[str] = field(default_factory=list)
     text: str = ""
+    heading: str = ""
 
 
 @dataclass(frozen=True)
@@ -348,7 +360,7 @@ class Facts:
             values = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise BadInputError(f"{path}: expected a report.json, but {error}.") from None
-        if not isinstance(values, dict) or values.get("schema") != SCHEMA:
+        if not isinstance(values, dict) or values.get("schema") not in READABLE:
             found = values.get("schema") if isinstance(values, dict) else type(values).__name__
             raise BadInputError(
                 f"{path}: expected schema {SCHEMA!r}, got {found!r}. Run the audit again with this version."

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from divulge.attacks.inversion import BlackBoxInversion, Inversions, MIFace
 from divulge.attacks.knowledge import Knowledge
 from divulge.auditing.corpus import opened
-from divulge.auditing.extraction import released
+from divulge.auditing.extraction import fresh, released
 from divulge.data import Dataset
 from divulge.defenses import Defense
 from divulge.models import Architecture
@@ -31,7 +31,7 @@ class Drawing:
         architecture: of the network.
         attack: what is tried.
         seed: of what it draws.
-        defense: what acts on answers, for an attack that asks.
+        defense: what acts on the architecture, and on answers where the attack asks.
         control: whether the network has its first weights, and so nobody to show.
     """
 
@@ -52,9 +52,9 @@ def draw(settings: Drawing, inputs: Mapping[str, Artifact], context: Context) ->
     corpus = opened(inputs["data"], parts)
     shape, classes = corpus.data.shape, corpus.data.num_classes
     if settings.control:
-        model = settings.architecture.build(shape, classes, seed=settings.seed).eval()
+        model = fresh(settings.architecture, shape, classes, seed=settings.seed, defense=settings.defense)
     else:
-        model = released(settings.architecture, shape, classes, inputs["target"])
+        model = released(settings.architecture, shape, classes, inputs["target"], defense=settings.defense)
     public = corpus.part(PUBLIC) if PUBLIC in parts else None
     found = invert(model, shape, classes, settings.attack, seed=settings.seed, public=public, defense=settings.defense)
     facts: dict[str, Any] = {**found.facts, "queries": found.queries}
@@ -72,7 +72,7 @@ def invert(
     defense: Defense | None = None,
 ) -> Inversions:
     """Give the attack the release that it works on: the weights, or answers as the defense coarsens them."""
-    generator, knowledge = torch.Generator().manual_seed(seed), Knowledge(data=public, defense=defense)
+    generator, knowledge = torch.Generator().manual_seed(seed), Knowledge(data=public)
     if isinstance(attack, MIFace):
         return attack.run(Weights(model, shape, classes), knowledge=knowledge, generator=generator)
 

@@ -16,7 +16,15 @@ def png(image: torch.Tensor, *, least: int = 96) -> str:
     pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8)
     array = pixels[0].numpy() if len(pixels) == 1 else pixels[:3].permute(1, 2, 0).numpy()
     picture = Image.fromarray(array)
-    picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    return _uri(picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST))
+
+
+def blank(height: int, width: int) -> str:
+    """A transparent picture of these proportions, to stand where there is none."""
+    return _uri(Image.new("LA", (width, height)))
+
+
+def _uri(picture: Image.Image) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from divulge.attacks.attributes import Overlearning
 from divulge.auditing.corpus import opened
-from divulge.auditing.extraction import released
+from divulge.auditing.extraction import fresh, released
+from divulge.defenses import Defense
+from divulge.errors import BadInputError
 from divulge.models import Architecture
 from divulge.releases import Representation
 from divulge.runs.step import Artifact, Context
@@ -24,13 +26,16 @@ WIDE = 2048
 def layers(model: nn.Module, inputs: Tensor, *, batch_size: int = 512) -> dict[str, np.ndarray]:
     """What the layers of `model` give for records, in evaluation mode, float32 `(N, d)` by the layers' names.
 
-    Only layers whose output another layer takes in are kept: those with weights of their own and their activations,
-    convolutions after pooling. The mode and the hooks of the model are left as they were.
+    Kept is what comes out of each activation and of the last layer; of the former, those that are modules of their own.
+    The mode and the hooks of the model are left as they were.
 
     Args:
         model: maps `(N, *shape)` to logits.
         inputs: the records.
         batch_size: how many at once.
+
+    Raises:
+        BadInputError: an activation that the model runs several times, or never.
     """
     found: dict[str, list[Tensor]] = {}
     named = [(name, layer) for name, layer in model.named_modules() if name and not list(layer.children())]
@@ -40,17 +45,25 @@ def layers(model: nn.Module, inputs: Tensor, *, batch_size: int = 512) -> dict[s
     def see(layer: nn.Module, given: tuple[Tensor, ...], out: Tensor, *, name: str) -> None:
         found.setdefault(name, []).append(_narrow(out.detach()).float().cpu())
 
+    place = next((weight.device for weight in model.parameters()), inputs.device)
     hooks = [layer.register_forward_hook(partial(see, name=name)) for name, layer in kept]
-    mode = model.training
+    modes = {layer: layer.training for layer in model.modules()}
     model.eval()
     try:
         with torch.inference_mode():
             for batch in inputs.split(batch_size):
-                model(batch)
+                model(batch.to(place))
     finally:
-        model.train(mode)
+        for layer, mode in modes.items():
+            layer.training = mode
         for hook in hooks:
             hook.remove()
+    for name, _ in kept:
+        if sum(map(len, found.get(name, []))) != len(inputs):
+            raise BadInputError(
+                f"representations: expected layer {name} to run once for each of {len(inputs)} records, got "
+                f"{sum(map(len, found.get(name, [])))} rows. Give each activation a module of its own."
+            )
     return {name: torch.cat(parts).numpy() for name, parts in found.items()}
 
 
@@ -70,6 +83,7 @@ class Reading:
         attack: the probes.
         seed: of a control's first weights.
         control: whether the network has its first weights.
+        defense: what acted on the architecture, if anything did.
     """
 
     architecture: Architecture
@@ -77,6 +91,7 @@ class Reading:
     attack: Overlearning
     seed: int
     control: bool = False
+    defense: Defense | None = None
 
 
 def read_attribute(settings: Reading, inputs: Mapping[str, Artifact], context: Context) -> Artifact:
@@ -90,9 +105,9 @@ def read_attribute(settings: Reading, inputs: Mapping[str, Artifact], context: C
     known, test = corpus.part("known"), corpus.part("test")
     shape, classes = known.shape, known.num_classes
     if settings.control:
-        model = settings.architecture.build(shape, classes, seed=settings.seed)
+        model = fresh(settings.architecture, shape, classes, seed=settings.seed, defense=settings.defense)
     else:
-        model = released(settings.architecture, shape, classes, inputs["target"])
+        model = released(settings.architecture, shape, classes, inputs["target"], defense=settings.defense)
     mine, theirs = layers(model, known.inputs), layers(model, test.inputs)
     if settings.control:
         mine[INPUT], theirs[INPUT] = (_narrow(part.inputs).numpy() for part in (known, test))

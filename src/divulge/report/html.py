@@ -15,6 +15,9 @@ from divulge.report import alternatives, bars, export, marks, plot, scatter, svg
 EMBEDDED = 200_000
 """The page carries at most so many characters of CSV, the most exposed records first."""
 
+HEADING = 12
+"""Letters above a picture that fit into one line."""
+
 _PNG = "data:image/png;base64,"
 _THUMB = 96
 
@@ -42,7 +45,7 @@ def render(facts: Facts) -> str:
         bands=BANDS, words=words, cells=cells, numeric=numeric, picture=picture, legend=legend, most=bars.MOST,
         both=lambda draw, *args, key: Markup(_both(draw, *args, key=key)),
         draw_band=marks.bands, draw_dot=marks.dot, drawing=drawing, alternative=alternatives.table,
-        front=scatter.front,
+        front=scatter.front, tall=lambda block: any(len(tile.heading) > HEADING for tile in block.tiles),
     )  # fmt: skip
     return environment.get_template("page.html").render(
         facts=facts,
@@ -50,6 +53,7 @@ def render(facts: Facts) -> str:
         script=script,
         policy=f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
         "base-uri 'none'; form-action 'none'",
+        several=sum(card.band is not None for card in facts.cards) > 1,
         download=download(facts.records),
         exporter=next((index for index, section in enumerate(facts.sections) if section.exports), None),
     )

@@ -5,15 +5,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from divulge.errors import BadInputError
-from divulge.report import promises
+from divulge.report import promises, samples, words
 from divulge.report.promises import Figure
 from divulge.studies import Results, Row, open_study
+from divulge.studies.gradients import GradientStudy
 from divulge.studies.promises import PromiseStudy
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-FIGURES: Mapping[str, Callable[[Results], Figure | None]] = {PromiseStudy.name: promises.figure}
+FIGURES: Mapping[str, Callable[[Results], Figure | None]] = {
+    GradientStudy.name: samples.figure,
+    PromiseStudy.name: promises.figure,
+}
 """What draws the results of a study, by the study's kind; the others are tables only."""
 
 
@@ -97,15 +101,20 @@ def reproduction_page(found: Sequence[Results]) -> str:
 
 
 def _cells(row: Row) -> list[str]:
-    unit = " %" if row.unit == "%" else ""
-    interval = "" if row.low is None or row.high is None or row.low == row.high else f"{row.low:.2f} to {row.high:.2f}"
+    unit = "" if row.unit == "1" else f" {row.unit}"
+    ends = None if row.low is None or row.high is None or row.low == row.high else (row.low, row.high)
     return [
         row.row,
         row.metric,
         row.adversary or "",
         "not reported" if row.published is None else f"{row.published:g}{unit}",
-        f"{row.value:.2f}{unit}",
-        interval,
-        "" if row.control is None else f"{row.control:.2f}",
+        f"{_number(row.value)}{unit}",
+        "" if ends is None else " to ".join(map(_number, ends)),
+        "" if row.control is None else _number(row.control),
         f"{row.n:,}",
     ]
+
+
+def _number(value: float) -> str:
+    """Two decimals, or three digits of what they would hide."""
+    return f"{value:.2f}" if abs(value) >= 0.1 or not value else words.number(value)

@@ -12,7 +12,7 @@ from divulge.auditing.corpus import Corpus, keep
 from divulge.auditing.representations import INPUT, LABEL, Reading, read_attribute
 from divulge.auditing.train import Training, train
 from divulge.data import load, split
-from divulge.defenses import DEFENSES
+from divulge.defenses import DEFENSES, Defense
 from divulge.errors import BadInputError
 from divulge.metrics import Estimate, Finding, accuracy, macro_scores
 from divulge.models import MODELS
@@ -80,21 +80,29 @@ class AttributeStudy(Study):
         sizes = {"train": self.train, "known": self.known, "test": self.test}
         data = keep(Corpus(records, split(records, sizes, seed=self.seed).rows), store)
         architecture = MODELS.make(self.model, where=self.title)
-        control = Reading(architecture, self.attribute, self.attack, self.seed, control=True)
-        steps = {"data": data, "control": Step(read_attribute, control, {"data": data}, label="controls")}
+
+        def control(defense: Defense | None) -> Step:
+            # embedders whose networks begin alike have one control, whatever acts later
+            building = defense if defense and type(defense).architecture is not Defense.architecture else None
+            reading = Reading(architecture, self.attribute, self.attack, self.seed, control=True, defense=building)
+            return Step(read_attribute, reading, {"data": data}, label="controls")
+
+        steps = {"data": data, "control": control(None)}
         for one in self.embedders:
+            defense = DEFENSES.make(one.defense, where=self.title) if one.defense else None
             training = Training(
                 architecture=architecture,
                 recipe=one.recipe,
                 parts=("train",),
                 answer=("train", "test"),
                 seed=self.seed,
-                defense=DEFENSES.make(one.defense, where=self.title) if one.defense else None,
+                defense=defense,
                 validation="known" if one.recipe.patience else None,
             )
             target = Step(train, training, {"data": data}, label=one.row)
-            reading = Reading(architecture, self.attribute, self.attack, self.seed)
+            reading = Reading(architecture, self.attribute, self.attack, self.seed, defense=defense)
             steps[f"{one.row}/target"] = target
+            steps[f"{one.row}/control"] = control(defense)
             steps[f"{one.row}/read"] = Step(
                 read_attribute, reading, {"data": data, "target": target}, label=f"{one.row}, layers"
             )
@@ -109,14 +117,14 @@ class AttributeStudy(Study):
         for name in (INPUT, LABEL):
             rows += _guessed(f"without the network, from the {name}", truth, _guess(control, name), majority, {})
         for one in self.embedders:
-            target, read = done[f"{one.row}/target"], done[f"{one.row}/read"]
+            target, read, blank = (done[f"{one.row}/{step}"] for step in ("target", "read", "control"))
             right = np.asarray(target.arrays["logits"])[0].argmax(axis=1) == target.arrays["labels"]
             fresh = right[~np.asarray(target.arrays["members"])[0]]
             task = Finding("test accuracy", *accuracy(np.ones(len(fresh), dtype=bool), fresh), n=len(fresh))
             rows.append(percent(task, row=one.row, published=one.published.get("test accuracy")))
             for name, probe in sorted(read.facts["probes"].items(), key=lambda item: _place(item[0])):
                 row = f"{one.row}, layer {name} ({probe})"
-                rows += _guessed(row, truth, _guess(read, name), _guess(control, name), one.published)
+                rows += _guessed(row, truth, _guess(read, name), _guess(blank, name), one.published)
         return rows
 
 

@@ -44,6 +44,21 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """One line of a sheet of pictures: the same victims in each.
+
+    Args:
+        row: the row that it belongs to, in its words.
+        adversary: as in that row.
+        png: the pictures side by side, base64.
+    """
+
+    row: str
+    adversary: str | None
+    png: str
+
+
+@dataclass(frozen=True)
 class Results:
     """A finished study, as committed under `results/`.
 
@@ -55,6 +70,7 @@ class Results:
         machine: what it ran on.
         seconds: computing time of its steps together, as each took when it was run.
         rows: the numbers.
+        samples: pictures, where the study has some.
     """
 
     study: str
@@ -64,13 +80,17 @@ class Results:
     machine: dict[str, Any]
     seconds: float
     rows: list[Row] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
 
     def write(self, folder: Path) -> Path:
         """Write `<study>.<scale>.json` into `folder` in one move and return its path."""
         path = folder / f"{self.study}.{self.scale}.json"
         folder.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(".json.tmp")
-        draft.write_text(json.dumps(asdict(self), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        values = asdict(self)
+        if not self.samples:
+            del values["samples"]
+        draft.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         draft.replace(path)
         return path
 
@@ -109,6 +129,10 @@ class Study:
     @abstractmethod
     def rows(self, done: Mapping[str, Artifact]) -> list[Row]:
         """The table, from the results of `steps` by the same names."""
+
+    def samples(self, done: Mapping[str, Artifact]) -> list[Sample]:
+        """Pictures that go with the table; none unless a kind of study has some."""
+        return []
 
 
 def percent(finding: Finding, *, row: str, published: float | None, metric: str | None = None) -> Row:

@@ -17,7 +17,7 @@ from divulge.auditing.train import Training, train
 from divulge.data import Dataset, load, split
 from divulge.defenses import DEFENSES
 from divulge.errors import BadInputError
-from divulge.metrics import Finding, accuracy
+from divulge.metrics import Estimate, Finding, accuracy
 from divulge.metrics.images import ssim
 from divulge.metrics.recognition import Recognition, recognize
 from divulge.models import MODELS
@@ -108,13 +108,7 @@ class InversionStudy(Study):
                 for spec in self.attacks:
                     attack = self._attack(spec)
                     for control in (False, True):
-                        drawing = Drawing(
-                            architecture,
-                            attack,
-                            seed,
-                            defense if isinstance(attack, BlackBoxInversion) else None,
-                            control,
-                        )
+                        drawing = Drawing(architecture, attack, seed, defense, control)
                         name = f"{one.row}/{_called(spec)}/{'control' if control else 'real'}/{seed}"
                         inputs = {"data": data} if control else {"data": data, "target": target}
                         steps[name] = Step(draw, drawing, inputs, label=name.replace("/", ", "))
@@ -135,7 +129,9 @@ class InversionStudy(Study):
     def samples(self, done: Mapping[str, Artifact]) -> list[Sample]:
         """Photographs of some people, and below them what each attack draws of each classifier."""
         train = opened(done["data"], ("train",)).part("train")
-        first = torch.stack([train.inputs[train.targets == person][0] for person in range(SHOWN)])
+        first = torch.stack(
+            [train.inputs[train.targets == person][0] for person in range(min(SHOWN, train.num_classes))]
+        )
         sheets = [Sample("photographs", None, strip(first.numpy()))]
         for one in self._classifiers():
             for spec in self.attacks:
@@ -243,7 +239,8 @@ def _recognized(
 ) -> Row:
     metric = f"recognized, top {count}"
     estimate = named.top(count)
-    nothing = control.top(count).value if control else named.chance(count)
-    chance = Finding(metric, nothing, nothing, nothing, n=len(named.rank))
+    guessed = named.chance(count)
+    nothing = control.top(count) if control else Estimate(guessed, guessed, guessed)
+    chance = Finding(metric, *nothing, n=len(named.rank))
     finding = Finding(metric, *estimate, n=len(named.rank), control=chance)
     return percent(finding, row=row, published=(published or {}).get(metric))

@@ -13,7 +13,7 @@ from divulge.auditing.corpus import Corpus, keep, opened
 from divulge.auditing.extraction import Descending, Extraction, candidates, center, descend, extract, released
 from divulge.auditing.train import Training, train
 from divulge.data import Dataset, load
-from divulge.defenses import DEFENSES
+from divulge.defenses import DEFENSES, Defense
 from divulge.errors import BadInputError
 from divulge.metrics import Finding, accuracy, clopper_pearson
 from divulge.metrics.images import ssim
@@ -99,6 +99,11 @@ class ReconstructionStudy(Study):
                 f"{self.title}: expected searches in multiples of the {self.attack.runs} side by side, and one or more "
                 f"of them kept, got {self.searches} and {self.kept}."
             )
+        for target in self.targets:
+            if target.defense and target.recipe is None:
+                raise BadInputError(
+                    f"{self.title}: row {target.row!r} has a defense, which acts in ordinary training. Give it a recipe."
+                )
         known = [target.row for target in self.targets]
         for row in self.only:
             if row not in known:
@@ -112,6 +117,7 @@ class ReconstructionStudy(Study):
             corpus = self._corpus(records, target.train or self.train)
             data = keep(corpus, store)
             architecture = MODELS.make(target.model or self.model, where=self.title)
+            defense = self._defense(target)
             if target.recipe is None:
                 descending = Descending(architecture, target.descent, self.seed)
                 trained = Step(descend, descending, {"data": data}, label=f"{target.row}, network")
@@ -122,7 +128,7 @@ class ReconstructionStudy(Study):
                     parts=("train",),
                     answer=("test",),
                     seed=self.seed,
-                    defense=DEFENSES.make(target.defense, where=self.title) if target.defense else None,
+                    defense=defense,
                     validation="held_out" if target.recipe.patience else None,
                 )
                 trained = Step(train, training, {"data": data}, label=f"{target.row}, network")
@@ -130,7 +136,7 @@ class ReconstructionStudy(Study):
             attack = replace(self.attack, multipliers=target.multipliers)
             for group in range(self.searches // attack.runs):
                 extraction = Extraction(
-                    architecture, corpus.data.shape, len(self.classes), attack, 1000 * self.seed + group
+                    architecture, corpus.data.shape, len(self.classes), attack, 1000 * self.seed + group, defense
                 )
                 steps[f"{target.row}/search/{group:03d}"] = Step(
                     extract,
@@ -157,6 +163,9 @@ class ReconstructionStudy(Study):
 
     def _targets(self) -> list[Target]:
         return [target for target in self.targets if not self.only or target.row in self.only]
+
+    def _defense(self, target: Target) -> Defense | None:
+        return DEFENSES.make(target.defense, where=self.title) if target.defense else None
 
     def _records(self, data_dir: Path | None) -> Dataset:
         """The records of the task's classes, in the set's order, without copies."""
@@ -193,7 +202,8 @@ class ReconstructionStudy(Study):
         records, held_out = corpus.part("train").inputs, corpus.part("held_out").inputs
         architecture = MODELS.make(target.model or self.model, where=self.title)
         shape = corpus.data.shape
-        model = released(architecture, shape, len(self.classes), done[f"{target.row}/target"])
+        trained = done[f"{target.row}/target"]
+        model = released(architecture, shape, len(self.classes), trained, defense=self._defense(target))
         groups = [done[name] for name in sorted(done) if name.startswith(f"{target.row}/search/")]
         middle = center(model, shape)
         pool = pooled([candidates(group) for group in groups], searches=self.kept, center=middle).inputs

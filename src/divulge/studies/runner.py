@@ -65,6 +65,7 @@ def run_study(
     steps = study.steps(store, data_dir=data_dir)
     done = execute(list(steps.values()), store, engine=engine, progress=progress)
     keys = {step.key for step in steps.values()}
+    found = {own: done[step.key] for own, step in steps.items()}
     return Results(
         study=Path(name).stem,
         scale=scale,
@@ -72,7 +73,8 @@ def run_study(
         commit=commit(),
         machine=machine(),
         seconds=round(sum(record.seconds for record in store.steps() if record.key in keys), 1),
-        rows=study.rows({own: done[step.key] for own, step in steps.items()}),
+        rows=study.rows(found),
+        samples=study.samples(found),
     )
 
 

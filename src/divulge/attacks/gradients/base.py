@@ -27,6 +27,8 @@ class Reconstructions:
             attack looked at. Restarts are chosen by it.
         exact: whether the attack claims the records up to rounding, rather than something like them.
         found: which records it rebuilt, bool `(victims, batch)`; None for all. The others are zero in `inputs`.
+        noise: what stochastic layers of the model drew, by the name that `functional_call` takes for it, `(victims,
+            batch, ...)` in the order of `inputs`; NaN where it was not rebuilt. Empty where the attack does not ask.
         facts: what else it has to say, such as steps taken or restarts dropped.
     """
 
@@ -35,6 +37,7 @@ class Reconstructions:
     matching: Tensor
     exact: bool = False
     found: Tensor | None = None
+    noise: Mapping[str, Tensor] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -63,16 +66,7 @@ class GradientAttack(Attack):
                 attack cannot use.
         """
         records = [record] if isinstance(record, GradientRecord) else list(record)
-        if not records:
-            raise BadInputError(f"{self.name}: expected one record or more, got none.")
-        facts = {one.facts for one in records}
-        if len(facts) > 1:
-            raise BadInputError(
-                f"{self.name}: victims attacked together share batch size, classes, shape, reduction, mode and steps; "
-                f"got {len(facts)} kinds of records. Attack each kind in a run of its own."
-            )
-        for one in records:
-            one.require(model)
+        alike(self.name, records, model)
         return self.invert(records, model, knowledge=knowledge, generator=generator)
 
     @abstractmethod
@@ -80,3 +74,21 @@ class GradientAttack(Attack):
         self, records: list[GradientRecord], model: nn.Module, *, knowledge: Knowledge, generator: torch.Generator
     ) -> Reconstructions:
         """The attack itself; `run` has seen that the records are of the model and alike."""
+
+
+def alike(name: str, records: Sequence[GradientRecord], model: nn.Module) -> None:
+    """See that records can be attacked together.
+
+    Raises:
+        BadInputError: there is none, their public facts differ, or one is not of the model.
+    """
+    if not records:
+        raise BadInputError(f"{name}: expected one record or more, got none.")
+    facts = {one.facts for one in records}
+    if len(facts) > 1:
+        raise BadInputError(
+            f"{name}: victims attacked together share batch size, classes, shape, reduction, mode and steps; got "
+            f"{len(facts)} kinds of records. Attack each kind in a run of its own."
+        )
+    for one in records:
+        one.require(model)

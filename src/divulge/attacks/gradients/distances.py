@@ -12,12 +12,12 @@ Distance = Callable[[Tensors, Tensors], Tensor]
 
 def squared(found: Tensors, shared: Tensors) -> Tensor:
     """Sum of squared differences over all tensors (Zhu et al. 2019, arXiv 1906.08935)."""
-    return _total((found[name] - shared[name]).square() for name in shared)
+    return total((found[name] - shared[name]).square() for name in shared)
 
 
 def absolute(found: Tensors, shared: Tensors) -> Tensor:
     """Sum of absolute differences over all tensors, which forgives a few entries that are far off."""
-    return _total((found[name] - shared[name]).abs() for name in shared)
+    return total((found[name] - shared[name]).abs() for name in shared)
 
 
 def cosine(found: Tensors, shared: Tensors) -> Tensor:
@@ -30,9 +30,9 @@ def cosine(found: Tensors, shared: Tensors) -> Tensor:
         >>> cosine(one, {"w": torch.tensor([30.0]), "b": torch.tensor([40.0])}).item()
         0.0
     """
-    lengths = [_total(side[name].square() for name in shared).sqrt() for side in (found, shared)]
+    lengths = [total(side[name].square() for name in shared).sqrt() for side in (found, shared)]
     # half the squared distance of the unit vectors is the same number, without the cancellation of 1 - cosine
-    return _total((found[name] / lengths[0] - shared[name] / lengths[1]).square() for name in shared) / 2
+    return total((found[name] / lengths[0] - shared[name] / lengths[1]).square() for name in shared) / 2
 
 
 DISTANCES: dict[str, Distance] = {"l2": squared, "l1": absolute, "cosine": cosine}
@@ -55,5 +55,6 @@ def likelihood(law: str, deviation: float) -> Distance:
     return lambda found, shared: absolute(found, shared) * (2**0.5 / deviation)
 
 
-def _total(parts: Iterable[Tensor]) -> Tensor:
+def total(parts: Iterable[Tensor]) -> Tensor:
+    """The sum over all entries of some tensors."""
     return torch.stack([part.sum() for part in parts]).sum()

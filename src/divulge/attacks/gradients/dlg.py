@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from divulge.attacks.gradients.search import Search
+from divulge.attacks.gradients.search import Labels, Search
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class DLG(Search):
     source: ClassVar[str] = "Zhu, Liu and Han 2019, arXiv 1906.08935"
 
     distance: Literal["l2", "l1", "cosine", "gaussian", "laplace"] = "l2"
-    labels: Literal["bias", "weight", "joint"] = "joint"
+    labels: Labels = "joint"
     box: tuple[float, float] | None = None
     optimizer: Literal["adam", "lbfgs"] = "lbfgs"
     steps: int = 300

@@ -1,9 +1,10 @@
 """Improved deep leakage from gradients: the label first, then the image."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from divulge.attacks.gradients.dlg import DLG
+from divulge.attacks.gradients.search import Labels
 
 
 @dataclass(frozen=True)
@@ -13,5 +14,5 @@ class IDLG(DLG):
     name: ClassVar[str] = "idlg"
     source: ClassVar[str] = "Zhao, Mopuri and Bilen 2020, arXiv 2001.02610"
 
-    labels: Literal["bias", "weight", "joint"] = "weight"
+    labels: Labels = "weight"
     enough: float = 1e-6

@@ -41,11 +41,27 @@ def label_by_weight(record: GradientRecord, model: nn.Module) -> int:
     return int(head(record, model).weight.sum(dim=1).argmin())
 
 
+def label_by_direction(record: GradientRecord, model: nn.Module) -> int:
+    """The label of a batch of one, read off all of the last layer's gradients at once, for records under noise.
+
+    Weight and bias gradient together are the outer product of `p - 1[y]` and the features: the leading left singular
+    vector is the former up to its sign, and its largest entry, the sum of all the others, is the label's.
+
+    Raises:
+        BadInputError: more than one record, or no last linear layer.
+    """
+    _one(record)
+    last = head(record, model)
+    columns = last.weight if last.bias is None else torch.cat([last.weight, last.bias[:, None]], dim=1)
+    return int(torch.linalg.svd(columns, full_matrices=False).U[:, 0].abs().argmax())
+
+
 def label_counts(record: GradientRecord, model: nn.Module, public: Tensor) -> Tensor:
     """How often each class is in the batch, from the last bias gradient.
 
     Summed over a batch it is the posteriors less the counts; the posteriors are taken to be those of `public` records
-    in the mean. Every class with a negative entry is in the batch. The counts are rounded so as to fill it.
+    in the mean, in every step of an update. Every class with a negative entry is in the batch. The counts are rounded
+    so as to fill it.
 
     Args:
         record: of one batch.
@@ -60,7 +76,7 @@ def label_counts(record: GradientRecord, model: nn.Module, public: Tensor) -> Te
     """
     bias = head(record, model).biased()
     mean = _answers(record, model, public)[0].softmax(dim=1).mean(dim=0)
-    total = bias * (record.batch_size if record.reduction == "mean" else 1)
+    total = bias * (record.batch_size if record.reduction == "mean" else 1) / record.local_steps
     expected = record.batch_size * mean - total
     counts = expected.floor().clamp(min=0)
     if (bias < 0).sum() <= record.batch_size:

@@ -60,3 +60,23 @@ class Best:
     def result(self) -> Minimized:
         """What was found."""
         return Minimized(self.points, self.objective, self.matching, self.diverged, self.evaluations)
+
+
+def in_turn(minimize: Callable[[Tensor], Minimized], rows: Tensor, start: Tensor, *, enough: float) -> Minimized:
+    """Run the restarts of each victim one after another, until one matches enough.
+
+    Args:
+        minimize: runs the restarts of some rows `(m,)` of `start`.
+        rows: the restarts of each victim, `(victims, restarts)`.
+        start: `(M, n)`.
+        enough: the matching that is enough.
+    """
+    best = Best(start, enough=enough)
+    for turn in rows.T:
+        left = turn[best.matching[rows].amin(dim=1) > enough]
+        if len(left):
+            found = minimize(left)
+            best.points[left], best.objective[left], best.matching[left] = found.points, found.objective, found.matching
+            best.diverged[left] = found.diverged
+            best.evaluations += found.evaluations
+    return best.result()

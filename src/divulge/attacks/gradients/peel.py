@@ -1,29 +1,28 @@
 """Down a convolutional network layer by layer: each convolution's input is the solution of linear equations."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.nn.grad import conv2d_input
 
 from divulge.attacks.gradients.base import GradientAttack, Reconstructions
+from divulge.attacks.gradients.body import Body, body
+from divulge.attacks.gradients.convolution import UNKNOWNS, Convolution, Solved
+from divulge.attacks.gradients.elementwise import ENTRYWISE, Known, below
+from divulge.attacks.gradients.hidden_head import Last
 from divulge.attacks.gradients.labels import labels_by_bias
-from divulge.attacks.gradients.layer_input import layer_input, signal_below
-from divulge.attacks.gradients.layers import layer, twin
+from divulge.attacks.gradients.layer_input import signal_below
+from divulge.attacks.gradients.layers import layer
+from divulge.attacks.gradients.levenberg import Minimum
+from divulge.attacks.gradients.refine import refine
+from divulge.attacks.gradients.trusted import Trusted, trusted
 from divulge.attacks.knowledge import Knowledge
 from divulge.errors import BadInputError
-from divulge.models import Normalize
 from divulge.releases import GradientRecord
-
-EDGE = 1e-12
-"""How close a recovered activation may come to the end of its range."""
-RIDGE = 1e-12
-"""Added to the normal equations as a share of their diagonal, for inputs that they leave open."""
-CORRECTIONS = 3
-"""Rounds in which what is left over is solved for again, which undoes the ridge and the squared condition."""
 
 
 @dataclass(frozen=True)
@@ -31,147 +30,164 @@ class Peel(GradientAttack):
     """Rebuilds a record exactly from a network of convolutions with sigmoid or tanh before a biased linear layer.
 
     That layer's gradients give its input and the signal that reached it. Going down, each convolution's output and
-    signal are known, and its input is met by two sets of linear equations: the outputs, where the activation is
-    invertible, and the shared weight gradient. Both are scaled alike and solved in float64. Whatever lies above the
-    linear layer does not matter.
+    signal are known, and its input is met by two sets of linear equations: the outputs, where the activation tells
+    them, and the shared weight gradient. Both are scaled alike, outputs are trusted less where the activation is flat,
+    and the whole is solved in float64. Whatever lies above the linear layer does not matter.
+
+    An adversary who knows that a defense hides inputs of the linear layer, as Soteria does, first searches for the
+    input of the last convolution, at which all that is left of the equations above it must hold.
 
     Zhu and Blaschko 2021 (arXiv 2010.07733), for which the bias gradient supplies the signal. Batches of one. Training
-    and rounding cost accuracy, which `matching` shows: the largest share of a convolution's equations left over.
+    and rounding cost accuracy, which `matching` shows: the largest share of a convolution's equations left over. Where
+    equations are missing, as below a ReLU, the smallest input that meets them is taken, and `facts` names the layer. If
+    that is the picture below a ReLU, a smooth one is searched for among those that meet them.
 
     Args:
-        tolerance: the largest `matching` at which the record is claimed to be exact.
+        steps: of that last search.
+        tv: weight of the total variation in it, beside the mean squares of the equations.
+        tolerance: the largest `matching`, and the largest error estimated from it, at which records are claimed exact.
     """
 
     name: ClassVar[str] = "peel"
     source: ClassVar[str] = "Zhu and Blaschko 2021, arXiv 2010.07733"
 
+    steps: int = 3000
+    tv: float = 1e-3
     tolerance: float = 1e-4
 
     def __post_init__(self) -> None:
-        if self.tolerance <= 0:
-            raise BadInputError(f"peel: expected a positive tolerance, got {self.tolerance}.")
+        if self.tolerance <= 0 or min(self.steps, self.tv) < 0:
+            raise BadInputError(
+                f"peel: expected a positive tolerance and no negative steps or tv, got {self.tolerance}, {self.steps} "
+                f"and {self.tv}."
+            )
 
     def invert(
         self, records: list[GradientRecord], model: nn.Module, *, knowledge: Knowledge, generator: torch.Generator
     ) -> Reconstructions:
         """Rebuild each record."""
-        if records[0].batch_size != 1:
-            raise BadInputError(f"peel: expected batches of 1, got {records[0].batch_size}. Use a search.")
-        body, name = _body(twin(records[0], model))
-        shapes = [records[0].shape]
-        with torch.no_grad():
-            for _, module in body:
-                shapes.append(tuple(module(torch.zeros(1, *shapes[-1], dtype=torch.float64)).shape[1:]))
-        inputs, matching = torch.zeros(len(records), 1, *records[0].shape), torch.ones(len(records))
-        found = torch.ones(len(records), 1, dtype=torch.bool)
-        for victim, record in enumerate(records):
-            top = layer(record, model, name)
-            found[victim] = bool(top.biased().any())
+        first = records[0]
+        if first.batch_size != 1 or first.local_steps != 1:
+            raise BadInputError(
+                f"peel: expected one step on batches of 1, got {first.local_steps} on {first.batch_size}. Use a search."
+            )
+        chain = body(first, model)
+        if obstacle := _obstacle(chain, first):
+            raise BadInputError(f"peel: expected {obstacle}. Use gauss-newton or a search.")
+        believed, facts = trusted(records, model, knowledge)
+        down = _Down(chain, model, partial(refine, steps=self.steps, tv=self.tv))
+        inputs, matching = torch.zeros(len(records), 1, *first.shape), torch.ones(len(records))
+        found = torch.tensor([bool(record.gradients[f"{chain.layer}.bias"].any()) for record in records])
+        sure, open_layers = found.clone(), set[str]()
+        for victim, one in enumerate(believed):
             if found[victim]:
-                value, left = _down(record, body, shapes, layer_input(top).values, signal_below(top))
-                inputs[victim, 0], matching[victim] = value.float(), left
+                value, answers = down.peel(one)
+                inputs[victim, 0] = value.float()
+                matching[victim] = max((answer.left for answer in answers.values()), default=0.0)
+                sure[victim] = all(
+                    answer.determined and max(answer.left, answer.error) <= self.tolerance
+                    for answer in answers.values()
+                )
+                open_layers |= {name for name, answer in answers.items() if not answer.determined}
         return Reconstructions(
             inputs,
             labels_by_bias(records, model),
             matching,
-            exact=bool((matching <= self.tolerance).all()),
-            found=found,
+            exact=bool(sure.all()),
+            found=found[:, None],
+            facts={"undetermined": sorted(open_layers)} | facts,
         )
 
 
-def _body(model: nn.Module) -> tuple[list[tuple[str, nn.Module]], str]:
-    """The modules below the first linear layer, and that layer's name.
+class _Down:
+    """The way from the linear layer to the record."""
 
-    Raises:
-        BadInputError: they are no plain sequence of convolutions with invertible activations.
-    """
-    known = (nn.Conv2d, nn.Sigmoid, nn.Tanh, nn.Flatten, Normalize)
-    body: list[tuple[str, nn.Module]] = []
-    for name, module in model.named_children() if isinstance(model, nn.Sequential) else ():
-        if isinstance(module, nn.Linear) and module.bias is not None:
-            return body, name
-        if not isinstance(module, known) or (isinstance(module, nn.Conv2d) and not _plain(module)):
+    def __init__(self, chain: Body, model: nn.Module, refine: Callable[..., Tensor]) -> None:
+        self.chain = chain
+        self.model = model
+        self.refine = refine
+        self.convolutions = {
+            step.name: Convolution(step.module, step.shape)
+            for step in chain.steps
+            if isinstance(step.module, nn.Conv2d)
+        }
+
+    def peel(self, one: Trusted) -> tuple[Tensor, dict[str, Solved | Minimum]]:
+        """The record of one victim, and what was found for the convolutions on the way, by their names."""
+        top = layer(one.record, self.model, self.chain.layer)
+        features, told = one.entered(top)
+        known, steps = Known(features, signal_below(top), told), self.chain.steps
+        answers = dict[str, Solved | Minimum]()
+        if not told.all():
+            name, found, known = self._behind(one, known)
+            answers[name] = found
+            steps = steps[: [step.name for step in steps].index(name)]
+        picture = None
+        for place, step in reversed(list(enumerate(steps))):
+            if step.name in self.convolutions:
+                convolution = self.convolutions[step.name]
+                slopes, believed = one.tensor(f"{step.name}.weight")
+                solved = convolution.solve(known.value, known.trust, known.signal, slopes, believed)
+                if self._open_picture(place, solved):
+                    picture = partial(
+                        self.refine,
+                        below=[lower.module for lower in steps[:place]],
+                        convolution=convolution,
+                        known=known,
+                        slopes=slopes,
+                        believed=believed,
+                    )
+                signal = convolution.signal_below(known.signal)
+                known, answers[step.name] = Known(solved.values, signal, torch.ones_like(signal)), solved
+            else:
+                known = below(step, known)
+        return known.value if picture is None else picture(known.value), answers
+
+    def _open_picture(self, place: int, solved: Solved) -> bool:
+        """Whether this is the first convolution, with a ReLU on top that leaves some of a picture open."""
+        first = not any(step.name in self.convolutions for step in self.chain.steps[:place])
+        return first and not solved.determined and isinstance(self.chain.steps[place + 1].module, nn.ReLU)
+
+    def _behind(self, one: Trusted, known: Known) -> tuple[str, Minimum, Known]:
+        """The name of the last convolution, the search for its input, and what is known there."""
+        places = [place for place, step in enumerate(self.chain.steps) if step.name in self.convolutions]
+        if not places:
             raise BadInputError(
-                f"peel: expected convolutions padded with zeros, sigmoids and tanhs below the first linear layer, got "
-                f"{type(module).__name__}. Use a search."
+                f"peel: inputs of {self.chain.layer} are hidden and there is no convolution below it to tell them. Use "
+                "a search."
             )
-        body.append((name, module))
-    raise BadInputError("peel: expected an nn.Sequential with a biased linear layer in it. Use a search.")
+        place, step = places[-1], self.chain.steps[places[-1]]
+        convolution = self.convolutions[step.name]
+        slopes, believed = one.tensor(f"{step.name}.weight")
+        bias = None if convolution.module.bias is None else one.tensor(f"{step.name}.bias")
+        gray = torch.full((1, *one.record.shape), 0.5, dtype=torch.float64)
+        for lower in self.chain.steps[:place]:
+            gray = lower.module(gray)
+        found, signal = Last(convolution, self.chain.steps[place + 1 :], slopes, believed, bias, known).search(gray[0])
+        value = found.point.view(step.shape)
+        return step.name, found, Known(value, convolution.signal_below(signal), torch.ones_like(value))
 
 
-def _plain(module: nn.Conv2d) -> bool:
-    return module.groups == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+def peelable(chain: Body, record: GradientRecord) -> bool:
+    """Whether a body can be peeled."""
+    return not _obstacle(chain, record)
 
 
-def _down(
-    record: GradientRecord,
-    body: list[tuple[str, nn.Module]],
-    shapes: list[tuple[int, ...]],
-    value: Tensor,
-    signal: Tensor,
-) -> tuple[Tensor, float]:
-    """From the input of the linear layer and its signal to the record, and the worst share left over on the way."""
-    worst = 0.0
-    for (name, module), shape in reversed(list(zip(body, shapes[:-1], strict=True))):
+def _obstacle(chain: Body, record: GradientRecord) -> str:
+    """Why a body cannot be peeled; empty if it can."""
+    if not chain.chain:
+        return f"modules that are called once each, one after another, up to {chain.layer}"
+    for step in chain.steps:
+        module = step.module
+        if not isinstance(module, (nn.Conv2d, *ENTRYWISE)):
+            return f"convolutions, activations and batch norm below {chain.layer}, got {step.told}"
         if isinstance(module, nn.Conv2d):
-            weight = module.weight.detach()
-            slopes = record.gradients[f"{name}.weight"].double().cpu()
-            value, left = _solve(module, shape, value, signal, slopes)
-            signal = conv2d_input((1, *shape), weight, signal[None], *_settings(module))[0]
-            worst = max(worst, left)
-        elif isinstance(module, nn.Sigmoid):
-            value = value.clamp(EDGE, 1 - EDGE)
-            value, signal = value.logit(), signal * value * (1 - value)
-        elif isinstance(module, nn.Tanh):
-            value = value.clamp(EDGE - 1, 1 - EDGE)
-            value, signal = value.atanh(), signal * (1 - value**2)
-        elif isinstance(module, Normalize):
-            value, signal = value * module.std + module.mean, signal / module.std
-        else:
-            value, signal = value.view(shape), signal.view(shape)
-    return value, worst
-
-
-def _solve(
-    module: nn.Conv2d, shape: tuple[int, ...], output: Tensor, signal: Tensor, slopes: Tensor
-) -> tuple[Tensor, float]:
-    """The input of a convolution by least squares: float64 `shape`, and the share of its equations left over.
-
-    The weight gradient sees one channel at a time, and every channel through the same matrix.
-    """
-    weight, pixels = module.weight.detach(), shape[1] * shape[2]
-    size = shape[0] * pixels
-    stride, padding, dilation = _settings(module)
-    records = torch.eye(size, dtype=weight.dtype).view(size, *shape)
-    forward = functional.conv2d(records, weight, None, stride, padding, dilation)
-    told = output if module.bias is None else output - module.bias.detach()[:, None, None]
-    units = torch.eye(pixels, dtype=weight.dtype).view(pixels, 1, *shape[1:])
-    patches = functional.unfold(units, module.kernel_size, dilation, padding, stride)
-    sees = torch.einsum("nkp,op->nok", patches, signal.flatten(1)).flatten(1)
-    slopes = slopes.flatten(2).transpose(0, 1).flatten(1)  # (in, out * kernel)
-
-    one, two = (1 / part.square().mean().sqrt() if part.any() else part.new_zeros(()) for part in (told, slopes))
-    forward, told = one * forward.flatten(1), one * told.flatten()
-    sees, slopes = two * sees, two * slopes
-    normal = forward @ forward.T
-    for channel in _blocks(shape[0], pixels):
-        normal[channel, channel] += sees @ sees.T
-    normal.diagonal().add_(RIDGE * normal.diagonal().mean())
-    factor = torch.linalg.cholesky(normal)
-    value = torch.zeros(size, dtype=weight.dtype)
-    for _ in range(1 + CORRECTIONS):
-        outputs, gradients = told - value @ forward, slopes - value.view(shape[0], pixels) @ sees
-        step = forward @ outputs + (gradients @ sees.T).flatten()
-        value = value + torch.cholesky_solve(step[:, None], factor)[:, 0]
-    outputs, gradients = told - value @ forward, slopes - value.view(shape[0], pixels) @ sees
-    left = torch.cat([outputs, gradients.flatten()]).norm() / torch.cat([told, slopes.flatten()]).norm()
-    return value.view(shape), float(left)
-
-
-def _settings(module: nn.Conv2d) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Stride, padding and dilation; `_plain` has refused padding in words."""
-    return module.stride, cast(tuple[int, ...], module.padding), module.dilation
-
-
-def _blocks(count: int, size: int) -> Iterator[slice]:
-    return (slice(start * size, (start + 1) * size) for start in range(count))
+            if module.groups > 1 or module.padding_mode != "zeros" or isinstance(module.padding, str):
+                return f"convolutions in one group, padded with a number of zeros, got {step.told}"
+            if math.prod(step.shape) > UNKNOWNS:
+                return f"convolutions with at most {UNKNOWNS:,} inputs, got {step.told} with {math.prod(step.shape):,}"
+            if f"{step.name}.weight" not in record.gradients:
+                return f"convolutions that learn, got {step.told} without a gradient"
+        elif isinstance(module, nn.BatchNorm2d) and (record.training or module.running_var is None):
+            return f"no {step.told} that takes the statistics of the batch"
+    return ""

@@ -1,48 +1,55 @@
 """What a search makes small: the objective of many guesses at once."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.func import vmap
 
+from divulge.attacks.gradients.believed import Rounding, believed
 from divulge.attacks.gradients.distances import Distance
 from divulge.attacks.gradients.minimize import Evaluate
 from divulge.attacks.gradients.replay import Replay
 from divulge.errors import BadInputError
 from divulge.models import Normalize
-from divulge.releases import GradientRecord
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What is matched, for each of `V` victims.
+    """What is matched of one round, for each of `V` victims.
 
     Args:
         replay: the client played again.
         shared: the tensors to match, by name, `(V, ...)`.
         top: what the replayed loss takes beside the model's answer, `(V, B, ...)`; None where soft labels are searched
             for too.
-        labels: class numbers `(V, B)`, where they are known.
+        kept: which entries of `shared` are believed, bool, by name `(V, ...)`; None for all.
+        steps: what the entries of `shared` were rounded to multiples of, by name `(V,)`, if they were.
         anchor: the known input of the tapped layer, `(V, B, d)`, if there is one.
-        anchoring: weight of the squared distance to the anchor, relative to the anchor's length.
+        weights: of the squared distance to each entry of the anchor.
+        noise: of the stochastic layers, by name `(V, B, ...)`, where it is known; otherwise they draw afresh for every
+            guess.
+        restoring: whether noise is searched for; it is then the end of a point.
     """
 
     replay: Replay
     shared: dict[str, Tensor]
     top: Tensor | None
-    labels: Tensor | None = None
+    kept: dict[str, Tensor] | None = None
+    steps: dict[str, Tensor] | None = None
     anchor: Tensor | None = None
-    anchoring: float = 0.0
+    weights: Tensor | None = None
+    noise: dict[str, Tensor] | None = None
+    restoring: bool = False
 
     @property
     def known(self) -> dict[str, Any]:
         """All that differs between victims, with the victim first."""
-        rest = {"top": self.top, "anchor": self.anchor}
-        return {"shared": self.shared} | {name: value for name, value in rest.items() if value is not None}
+        names = ("shared", "top", "kept", "steps", "anchor", "weights", "noise")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,41 +84,61 @@ class Units:
 
 
 def objective(
-    plan: Plan,
+    plans: Sequence[Plan],
     units: Units,
     *,
     shape: tuple[int, ...],
     distance: Distance,
-    skip_zeros: bool,
+    scaled: bool,
+    rounding: Rounding,
     prior: Callable[[Tensor], Tensor] | None,
     restarts: int,
     together: int,
+    noise_prior: Callable[[Replay, dict[str, Tensor]], Tensor] | None = None,
+    generator: Generator,
 ) -> Evaluate:
-    """How to evaluate guesses: points `(m, n)`, each a batch of images and, where labels are not known, logits.
+    """How to evaluate guesses: points `(m, n)`, each a batch of images, logits where labels are not known, and noise.
 
     Args:
-        plan: what is matched.
+        plans: what is matched, for each round; the losses of all rounds are added.
         units: of the images in a point.
         shape: of a batch of images, `(B, ...)`.
         distance: between gradients.
-        skip_zeros: leave out the entries that are zero in the shared tensors.
+        scaled: see `believed`.
+        rounding: see `believed`.
         prior: a number that is small for likely images, with its weight.
         restarts: how many problems in a row are of one victim.
         together: how many guesses are evaluated at once, to bound the memory.
+        noise_prior: a number that is small for likely noise, with its weight, where noise is searched for.
+        generator: of the noise that stochastic layers draw.
     """
-    known, entries = plan.known, math.prod(shape)
+    known, entries = {str(number): plan.known for number, plan in enumerate(plans)}, math.prod(shape)
 
     def one(point: Tensor, victim: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        images, shared = point[:entries].view(shape), victim["shared"]
-        top = victim["top"] if "top" in victim else point[entries:].view(shape[0], -1).softmax(dim=1)
-        found, seen = plan.replay(units.pixels(images), top)
-        if skip_zeros:
-            found = {name: found[name] * (shared[name] != 0) for name in shared}
-        matching = distance(found, shared)
-        if "anchor" in victim:
-            anchor = victim["anchor"]
-            matching = matching + plan.anchoring * (seen - anchor).square().sum() / anchor.square().sum()
-        return (matching if prior is None else matching + prior(images)), matching
+        images = point[:entries].view(shape)
+        matching = likely = point.new_zeros(())
+        for plan, told in zip(plans, victim.values(), strict=True):
+            rest = point[entries:]
+            noise = plan.replay.parts(rest) if plan.restoring else told.get("noise", {})
+            if "top" in told:
+                top = told["top"]
+            else:
+                top = rest[: shape[0] * plan.replay.record.classes].view(shape[0], -1).softmax(dim=1)
+            found, seen = plan.replay(units.pixels(images), top, noise)
+            compared = believed(
+                found,
+                told["shared"],
+                kept=told.get("kept"),
+                scaled=scaled,
+                rounding=rounding,
+                steps=told.get("steps"),
+            )
+            matching = matching + distance(compared, told["shared"])
+            if "anchor" in told:
+                matching = matching + (told["weights"] * (seen - told["anchor"]).square()).sum()
+            if plan.restoring and noise_prior is not None:
+                likely = likely + noise_prior(plan.replay, noise)
+        return likely + (matching if prior is None else matching + prior(images)), matching
 
     many = vmap(one)
 
@@ -120,7 +147,11 @@ def objective(
         for some, whose in zip(points.split(together), (problems // restarts).split(together), strict=True):
             guesses = some.detach().requires_grad_()
             with torch.enable_grad():
-                total, matching = many(guesses, _rows(known, whose))
+                told = _rows(known, whose)
+                for plan, own in zip(plans, told.values(), strict=True):
+                    if plan.replay.layers and plan.noise is None and not plan.restoring:
+                        own["noise"] = plan.replay.fresh(len(some), generator)
+                total, matching = many(guesses, told)
                 (gradient,) = torch.autograd.grad(total.sum(), guesses)
             parts.append((total.detach(), gradient, matching.detach()))
         total, gradient, matching = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -136,22 +167,22 @@ def probe(name: str, evaluate: Evaluate, points: Tensor) -> None:
         BadInputError: it does not, or the model cannot be differentiated or batched.
     """
     try:
-        _, gradient, _ = evaluate(points, torch.arange(len(points), device=points.device))
+        _, gradient, matching = evaluate(points, torch.arange(len(points), device=points.device))
     except RuntimeError as error:
         raise BadInputError(
             f"{name}: the gradient of the model's gradient cannot be computed; it has to be made of operations that "
             f"torch.func can differentiate twice and batch. PyTorch says: {error}"
         ) from error
-    if not gradient.any():
+    if not gradient.any() and matching.any():
         raise BadInputError(
             f"{name}: the model's gradient does not change with its input, so there is nothing to search along. Is an "
             "operation of it not differentiable, such as rounding or a detach?"
         )
 
 
-def stacked(records: list[GradientRecord], names: list[str]) -> dict[str, Tensor]:
+def stacked(tensors: Sequence[Mapping[str, Tensor]], names: list[str]) -> dict[str, Tensor]:
     """The named tensors of all victims, victim first."""
-    return {name: torch.stack([record.gradients[name].detach() for record in records]) for name in names}
+    return {name: torch.stack([one[name].detach() for one in tensors]) for name in names}
 
 
 def _rows(known: dict[str, Any], rows: Tensor) -> dict[str, Any]:

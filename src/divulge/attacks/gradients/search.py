@@ -1,27 +1,32 @@
 """The search behind most gradient inversion: guess a batch, compare what it would have shared, improve the guess."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from divulge.attacks.gradients.adam import Schedule, Sign, adam
-from divulge.attacks.gradients.base import GradientAttack, Reconstructions
-from divulge.attacks.gradients.distances import DISTANCES, Distance, likelihood
-from divulge.attacks.gradients.labels import label_by_bias, label_by_weight, label_counts
+from divulge.attacks.gradients.adapt import adapt, take_back
+from divulge.attacks.gradients.base import NOTHING, GradientAttack, Reconstructions
+from divulge.attacks.gradients.believed import Rounding, step_sizes
+from divulge.attacks.gradients.distances import DISTANCES, likelihood
+from divulge.attacks.gradients.labels import label_by_bias, label_by_direction, label_by_weight, label_counts
 from divulge.attacks.gradients.lbfgs import lbfgs
-from divulge.attacks.gradients.minimize import Project
+from divulge.attacks.gradients.minimize import Evaluate, Minimized, Project, in_turn
+from divulge.attacks.gradients.noise import knowing
 from divulge.attacks.gradients.plan import Plan, Units, objective, probe, stacked
 from divulge.attacks.gradients.priors import VARIATIONS
 from divulge.attacks.gradients.replay import Replay
+from divulge.attacks.gradients.rounds import Round, mean_record
 from divulge.attacks.gradients.starts import STARTS
 from divulge.attacks.knowledge import Knowledge
 from divulge.errors import BadInputError
-from divulge.releases import GradientRecord
+from divulge.releases import GradientRecord, Tampering
 
+Labels = Literal["bias", "weight", "joint"]
 PUBLIC = 256
 """Records that the mean answer of the model is taken over, where labels of a batch are read."""
 
@@ -29,6 +34,8 @@ PUBLIC = 256
 @dataclass(frozen=True)
 class Search(GradientAttack):
     """Searches for batches whose gradients match, with every part of the search a setting.
+
+    It adapts itself to a defense that `knowledge` names, and says in `facts` how (`adapted`).
 
     All restarts of all victims are searched side by side. A restart gives the best point that it saw, and stops there
     if it meets a value that is not finite, which `facts` counts as `diverged`. Of a victim's restarts the one with the
@@ -42,8 +49,12 @@ class Search(GradientAttack):
         noise: the standard deviation of that noise.
         zeros: whether entries that are exactly zero in the record are matched, or taken as withheld and skipped.
         ignore: parameters that are not matched, by the beginnings of their names.
-        labels: read from the last layer's gradients, that of its `bias` (any batch) or of its `weight` (a batch of one,
-            as iDLG does); or `joint`, soft labels that are searched for with the images.
+        scaled: whether the shared gradients may have been shrunk by a factor, which is then solved for.
+        rounding: whether shared entries were rounded to their sign times one magnitude, or to multiples of a step; a
+            guess that would have been rounded to the same matches.
+        labels: read from the last layer's gradients, that of its `bias` (any batch; for a batch of one under known
+            noise, of its weight as well) or of its `weight` (a batch of one, as iDLG does); or `joint`, soft labels
+            that are searched for with the images.
         targets: the class numbers of each victim's batch, where they are known; `labels` has no say then.
         tv: weight of the total variation.
         variation: which; see `divulge.attacks.gradients.priors`.
@@ -56,7 +67,7 @@ class Search(GradientAttack):
         sign: what Adam is fed for the images: the gradient, its `hard` sign or a `soft` one.
         schedule: of Adam's step size; `steps` is a tenth after 3/8, 5/8 and 7/8 of the steps each.
         warmup: steps over which Adam's step size first grows.
-        enough: a matching loss at which a restart is done.
+        enough: a matching loss at which a restart is done, and its victim with it: restarts then run one after another.
         together: how many restarts are evaluated at once, which bounds the memory.
     """
 
@@ -66,7 +77,9 @@ class Search(GradientAttack):
     noise: float | None = None
     zeros: Literal["match", "skip"] = "match"
     ignore: tuple[str, ...] = ()
-    labels: Literal["bias", "weight", "joint"] = "bias"
+    scaled: bool = False
+    rounding: Rounding = "none"
+    labels: Labels = "bias"
     targets: tuple[tuple[int, ...], ...] | None = None
     tv: float = 0.0
     variation: Literal["anisotropic", "color"] = "anisotropic"
@@ -105,37 +118,162 @@ class Search(GradientAttack):
         self, records: list[GradientRecord], model: nn.Module, *, knowledge: Knowledge, generator: torch.Generator
     ) -> Reconstructions:
         """Search from every start of every victim, and keep the best of each victim."""
-        first = records[0]
+        return self.combine([Round(records, model, knowledge.randomness)], knowledge=knowledge, generator=generator)
+
+    def combine(
+        self, rounds: Sequence[Round], *, knowledge: Knowledge = NOTHING, generator: torch.Generator
+    ) -> Reconstructions:
+        """Rebuild the batches behind what several rounds showed of them: the losses of all rounds are added.
+
+        Args:
+            rounds: with the victims in one order; their models may differ in their weights, the records in what the
+                clients did. What a defense drew is each round's own.
+            knowledge: what the adversary knows besides.
+            generator: of everything that the attack draws.
+
+        Raises:
+            BadInputError: as `run`, and rounds of different victims.
+        """
+        if len({(len(one.records), *one.records[0].facts[:3]) for one in rounds}) != 1:
+            raise BadInputError(
+                f"{self.name}: expected one round or more, in which the same victims share batches of one size, shape "
+                f"and number of classes; got {len(rounds)} rounds of {[len(one.records) for one in rounds]} victims."
+            )
+        if knowledge.defense is None:
+            return self._search(rounds, knowledge, generator)
+        known = knowledge.defense.tampering(rounds[0].model)
+        taken = [take_back(one, known) for one in rounds]
+        rounds, (_, known, told) = [one for one, _, _ in taken], taken[0]
+        search, changed = adapt(self, self.heeded(known), rounds[0])
+        found = search._search(rounds, knowledge, generator)
+        return replace(found, facts={**found.facts, "adapted": (*told, *changed)})
+
+    def heeded(self, known: Tampering) -> Tampering:
+        """What of all that is publicly known of a defense matters to this search."""
+        return known
+
+    def _search(self, rounds: Sequence[Round], knowledge: Knowledge, generator: torch.Generator) -> Reconstructions:
+        first = rounds[0].records[0]
         if len(first.shape) != 3 and (self.tv or self.start == "patterned"):
             raise BadInputError(
                 f"{self.name}: total variation and patterned starts are for images (C, H, W), got records of shape "
                 f"{first.shape}. Set tv=0 and start='normal'."
             )
-        plan, units = self.plan(records, model, knowledge), Units.of(model)
+        labels, units = self.read(rounds, knowledge), Units.of(rounds[0].model)
+        plans = [knowing(self.plan(one, labels), one) for one in rounds]
+        victims, joint = len(rounds[0].records), plans[0].top is None
         shape = (first.batch_size, *first.shape)
         entries = math.prod(shape)
         # drawn for one victim after another, so that no victim's depend on who is attacked with it
-        starts = [self._begin(first, joint=plan.top is None, generator=generator) for _ in records]
-        begin = torch.cat(starts).to(next(iter(plan.shared.values())))
+        starts = [self._begin(first, joint=joint, generator=generator) for _ in range(victims)]
+        begin = self.extended(torch.cat(starts).to(next(iter(plans[0].shared.values()))), rounds, plans, generator)
         evaluate = objective(
-            plan,
+            plans,
             units,
             shape=shape,
-            distance=self._distance(),
-            skip_zeros=self.zeros == "skip",
+            distance=likelihood(self.distance, self.noise) if self.noise else DISTANCES[self.distance],
+            scaled=self.scaled,
+            rounding=self.rounding,
             prior=self._prior(),
             restarts=self.restarts,
             together=self.together,
+            noise_prior=self._noise_prior(),
+            generator=generator,
         )
-        project = self._project(units, shape, begin)
+        project = self._project(units, shape, begin, plans)
         begin = project(begin)
         probe(self.name, evaluate, begin[: self.restarts])
-        if self.optimizer == "lbfgs":
-            found = lbfgs(evaluate, begin, steps=self.steps, lr=self.lr, project=project, enough=self.enough)
+        found = self._minimize(evaluate, begin, project, entries)
+        matching, chosen = found.matching.view(victims, self.restarts).min(dim=1)
+        points = found.points.view(victims, self.restarts, -1)[torch.arange(victims), chosen]
+        images = units.pixels(points[:, :entries].unflatten(1, shape)).float()
+        logits = points[:, entries : entries + first.batch_size * first.classes]
+        alive = matching.isfinite()
+        images[~alive] = 0
+        return Reconstructions(
+            inputs=images,
+            targets=logits.unflatten(1, (first.batch_size, -1)).argmax(dim=2) if joint else labels,
+            matching=matching,
+            found=None if alive.all() else alive[:, None].expand(images.shape[:2]),
+            noise=self._restored(plans, points),
+            facts={"diverged": int(found.diverged.sum()), "evaluations": found.evaluations},
+        )
+
+    def plan(self, one: Round, labels: Tensor | None) -> Plan:
+        """What is matched of a round: every shared tensor, save those to ignore, given the labels."""
+        names = [name for name in one.records[0].gradients if not name.startswith(self.ignore)]
+        if not names:
+            raise BadInputError(f"{self.name}: ignore={self.ignore} leaves no tensor to match.")
+        shared = stacked([record.gradients for record in one.records], names)
+        return Plan(
+            Replay(one.model, one.records[0]),
+            shared,
+            top=None if labels is None else labels.to(shared[names[0]].device),
+            kept=self.kept(one, names),
+            steps=self.sizes(one, names),
+        )
+
+    def sizes(self, one: Round, names: list[str]) -> dict[str, Tensor] | None:
+        """What tensors were rounded to multiples of, `(victims,)`; None if they were not."""
+        if self.rounding != "steps":
+            return None
+        return stacked(one.steps or [step_sizes(record.gradients) for record in one.records], names)
+
+    def kept(self, one: Round, names: list[str]) -> dict[str, Tensor] | None:
+        """Which entries are believed: those that are not zero, unless more is known; None for all of them."""
+        if self.zeros == "match":
+            return None
+        masks: Sequence[Mapping[str, Tensor]] = [{}] * len(one.records) if one.kept is None else one.kept
+        return {
+            name: torch.stack(
+                [mask.get(name, record.gradients[name] != 0) for mask, record in zip(masks, one.records, strict=True)]
+            )
+            for name in names
+        }
+
+    def read(self, rounds: Sequence[Round], knowledge: Knowledge) -> Tensor | None:
+        """The labels `(victims, batch)`; None where they are searched for.
+
+        Of a batch of one, those that the mean record of all rounds tells; of larger ones those of the first round,
+        since counts depend on what its model answers.
+        """
+        first, model = rounds[0].records[0], rounds[0].model
+        victims = len(rounds[0].records)
+        if self.targets is not None:
+            sizes = [len(batch) for batch in self.targets]
+            if sizes != [first.batch_size] * victims or not all(
+                0 <= label < first.classes for batch in self.targets for label in batch
+            ):
+                raise BadInputError(
+                    f"{self.name}: expected targets for {victims} victims with batches of {first.batch_size} and "
+                    f"{first.classes} classes, got {self.targets}."
+                )
+            return torch.tensor(self.targets)
+        if self.labels == "joint":
+            return None
+        if self.labels != "bias" or first.batch_size == 1:
+            means = [mean_record(records) for records in zip(*(one.records for one in rounds), strict=True)]
+            rule = label_by_weight if self.labels == "weight" else label_by_direction if self.noise else label_by_bias
+            return torch.tensor([[rule(record, model)] for record in means])
+        if knowledge.data is not None:
+            public = knowledge.data.inputs[:PUBLIC]
         else:
-            found = adam(
-                evaluate,
-                begin,
+            public = torch.rand((PUBLIC, *first.shape), generator=torch.Generator().manual_seed(0))
+        counts = torch.stack([label_counts(record, model, public) for record in rounds[0].records])
+        return torch.stack([torch.arange(first.classes).repeat_interleave(count) for count in counts.cpu()])
+
+    def _minimize(self, evaluate: Evaluate, begin: Tensor, project: Project, entries: int) -> Minimized:
+        """All restarts at once; or where one can be good enough, one after another for victims that none was for."""
+
+        def minimize(rows: Tensor) -> Minimized:
+            def of_rows(points: Tensor, problems: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+                return evaluate(points, rows[problems])
+
+            if self.optimizer == "lbfgs":
+                return lbfgs(of_rows, begin[rows], steps=self.steps, lr=self.lr, project=project, enough=self.enough)
+            return adam(
+                of_rows,
+                begin[rows],
                 steps=self.steps,
                 lr=self.lr,
                 project=project,
@@ -145,53 +283,11 @@ class Search(GradientAttack):
                 warmup=self.warmup,
                 enough=self.enough,
             )
-        matching, chosen = found.matching.view(len(records), self.restarts).min(dim=1)
-        points = found.points.view(len(records), self.restarts, -1)[torch.arange(len(records)), chosen]
-        images, logits = units.pixels(points[:, :entries].unflatten(1, shape)).float(), points[:, entries:]
-        alive = matching.isfinite()
-        images[~alive] = 0
-        return Reconstructions(
-            inputs=images,
-            targets=plan.labels if plan.top is not None else logits.unflatten(1, (first.batch_size, -1)).argmax(dim=2),
-            matching=matching,
-            found=None if alive.all() else alive[:, None].expand(images.shape[:2]),
-            facts={"diverged": int(found.diverged.sum()), "evaluations": found.evaluations},
-        )
 
-    def plan(self, records: list[GradientRecord], model: nn.Module, knowledge: Knowledge) -> Plan:
-        """What is matched: every shared tensor, save those to ignore, given the labels."""
-        names = [name for name in records[0].gradients if not name.startswith(self.ignore)]
-        if not names:
-            raise BadInputError(f"{self.name}: ignore={self.ignore} leaves no tensor to match.")
-        shared, labels = stacked(records, names), self._labels(records, model, knowledge)
-        if labels is not None:
-            labels = labels.to(shared[names[0]].device)
-        return Plan(Replay(model, records[0]), shared, top=labels, labels=labels)
-
-    def _labels(self, records: list[GradientRecord], model: nn.Module, knowledge: Knowledge) -> Tensor | None:
-        first = records[0]
-        if self.targets is not None:
-            sizes = [len(batch) for batch in self.targets]
-            if sizes != [first.batch_size] * len(records) or not all(
-                0 <= label < first.classes for batch in self.targets for label in batch
-            ):
-                raise BadInputError(
-                    f"{self.name}: expected targets for {len(records)} victims with batches of {first.batch_size} and "
-                    f"{first.classes} classes, got {self.targets}."
-                )
-            return torch.tensor(self.targets)
-        if self.labels == "joint":
-            return None
-        if self.labels == "weight":
-            return torch.tensor([[label_by_weight(record, model)] for record in records])
-        if first.batch_size == 1:
-            return torch.tensor([[label_by_bias(record, model)] for record in records])
-        if knowledge.data is not None:
-            public = knowledge.data.inputs[:PUBLIC]
-        else:
-            public = torch.rand((PUBLIC, *first.shape), generator=torch.Generator().manual_seed(0))
-        counts = torch.stack([label_counts(record, model, public) for record in records])
-        return torch.stack([torch.arange(first.classes).repeat_interleave(count) for count in counts.cpu()])
+        everything = torch.arange(len(begin), device=begin.device)
+        if not self.enough:
+            return minimize(everything)
+        return in_turn(minimize, everything.view(-1, self.restarts), begin, enough=self.enough)
 
     def _begin(self, record: GradientRecord, *, joint: bool, generator: torch.Generator) -> Tensor:
         """The starts of one victim `(restarts, n)`."""
@@ -202,15 +298,25 @@ class Search(GradientAttack):
         logits = torch.randn((self.restarts, record.batch_size * record.classes), generator=generator)
         return torch.cat([images, logits], dim=1)
 
-    def _distance(self) -> Distance:
-        return likelihood(self.distance, self.noise) if self.noise else DISTANCES[self.distance]
+    def extended(
+        self, begin: Tensor, rounds: Sequence[Round], plans: Sequence[Plan], generator: torch.Generator
+    ) -> Tensor:
+        """The starts of all victims `(victims * restarts, n)`, with that of whatever else is searched for."""
+        return begin
+
+    def _noise_prior(self) -> Callable[[Replay, dict[str, Tensor]], Tensor] | None:
+        return None
+
+    def _restored(self, plans: Sequence[Plan], points: Tensor) -> dict[str, Tensor]:
+        """The noise of stochastic layers in the best point of each victim, where it was searched for."""
+        return {}
 
     def _prior(self) -> Callable[[Tensor], Tensor] | None:
         variation = VARIATIONS[self.variation]
         return (lambda images: self.tv * variation(images)) if self.tv else None
 
-    def _project(self, units: Units, shape: tuple[int, ...], begin: Tensor) -> Project:
-        """Clamp the images of points to the box, and leave logits as they are."""
+    def _project(self, units: Units, shape: tuple[int, ...], begin: Tensor, plans: Sequence[Plan]) -> Project:
+        """Clamp the images of points to the box, and leave the rest as it is."""
         if self.box is None:
             return lambda points: points
         low, high = units.limits(self.box, shape)

@@ -23,7 +23,8 @@ class Exposed:
         capture: what was attacked.
         answer: what the attack says.
         truth: the client's records behind it `(batch, *shape)`.
-        error: mean squared error of each of them, found and true ones paired to make their sum least `(batch,)`.
+        error: mean squared error of each of them, found and true ones paired to make their sum least `(batch,)`; NaN
+            where the attack rebuilt none.
         control: the same for a record of the same class and another client in place of each that was found: what a
             guess of that kind scores; NaN where no other client has one.
     """
@@ -69,7 +70,10 @@ def attack_run(
         rows = own[used(batches(len(own), deployment.federation, seed=seed)).numpy()]
         truth = data.inputs[torch.from_numpy(rows)]
         found = answer.inputs[0].cpu()
-        error = mse(found[best_order(found, truth)], truth)
+        order = best_order(found, truth)
+        error = mse(found[order], truth)
+        if answer.found is not None:
+            error[~answer.found[0].cpu()[order]] = torch.nan
         others = np.setdiff1d(np.arange(len(data)), own)
         control = torch.full((len(rows),), torch.nan, dtype=torch.float64)
         for index, row in enumerate(rows):

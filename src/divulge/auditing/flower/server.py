@@ -51,7 +51,8 @@ def server_app() -> Any:
 def audit_strategy(deployment: Deployment, model: nn.Module, folder: Path) -> Any:
     """A Flower strategy that averages as `fit_federated` does and saves each client's record into `folder`.
 
-    It sees no more than any server does: the weights that it sends and what clients answer.
+    It sees no more than any server does: the weights that it sends and what clients answer. A round that a client fails
+    in ends the run.
 
     Args:
         deployment: what is run.
@@ -74,18 +75,28 @@ def audit_strategy(deployment: Deployment, model: nn.Module, folder: Path) -> An
         def aggregate_train(
             self, server_round: int, replies: Iterable[Message]
         ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-            answers = []
+            answers, failed = [], []
             for reply in replies:
                 if reply.has_error():
+                    failed.append(reply.error.reason)
                     continue
                 content = reply.content
                 tensors = content.array_records["record"].to_torch_state_dict()
                 (capture,) = read(tensors, json.loads(str(content.config_records["facts"]["json"])))
                 answers.append((replace(capture, public=self.sent), content))
+            if len(answers) < federation.clients:
+                raise BadInputError(
+                    f"federation: expected answers of all {federation.clients} clients in round {server_round}, got "
+                    f"{len(answers)}. {' '.join(failed)}"
+                )
             answers.sort(key=lambda answer: answer[0].client)
-            if answers and (not deployment.capture or server_round in deployment.capture):
+            if not deployment.capture or server_round in deployment.capture:
                 save_captures([capture for capture, _ in answers], folder)
-            kept = [(capture.record, content) for capture, content in answers if server.finite(capture.record)]
+            kept = [
+                (capture.record, content)
+                for capture, content in answers
+                if server.finite(capture.record.gradients, content.array_records["buffers"].to_torch_state_dict())
+            ]
             if not kept:
                 raise BadInputError(f"federation: no client gave a finite answer in round {server_round}.")
             sizes = [float(str(content.metric_records["metrics"]["num-examples"])) for _, content in kept]

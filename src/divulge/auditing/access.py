@@ -1,0 +1,55 @@
+"""Which releases of a model are audited, and which defenses belong to which."""
+
+from collections.abc import Sequence
+
+from divulge.defenses import Defense
+from divulge.errors import BadInputError
+
+POSTERIORS, GRADIENTS = "posteriors", "gradients"
+ACCESS = (POSTERIORS, GRADIENTS)
+"""What a person can be handed of a model and still audit it here."""
+
+
+def releases(access: str | Sequence[str]) -> tuple[str, ...]:
+    """The releases that are named, in the order of `ACCESS`.
+
+    Args:
+        access: one of `ACCESS`, several separated by commas, or a list of them.
+
+    Raises:
+        BadInputError: none, or an unknown one.
+
+    Example:
+        >>> releases("gradients, posteriors")
+        ('posteriors', 'gradients')
+    """
+    named = [one.strip() for one in (access.split(",") if isinstance(access, str) else access)]
+    unknown = [one for one in named if one not in ACCESS]
+    if unknown or not named:
+        raise BadInputError(
+            f"access: expected {' or '.join(ACCESS)}, or both separated by a comma, got "
+            f"{', '.join(map(repr, unknown)) or 'nothing'}."
+        )
+    return tuple(one for one in ACCESS if one in named)
+
+
+def divided(
+    defenses: Sequence[Defense] | None, access: Sequence[str]
+) -> tuple[tuple[Defense, ...] | None, tuple[Defense, ...]]:
+    """The defenses to try on posteriors, None for the usual ones, and those to try on gradients.
+
+    Raises:
+        BadInputError: a defense that acts on no release that is audited.
+    """
+    every = tuple(defenses or ())
+    shared = tuple(one for one in every if one.in_sharing and GRADIENTS in access)
+    rest = tuple(one for one in every if (one.in_response or one.in_training) and POSTERIORS in access)
+    for one in every:
+        if one not in shared and one not in rest:
+            acts = "the gradients that a client shares" if one.in_sharing else "training or on answers"
+            missing = GRADIENTS if one.in_sharing else POSTERIORS
+            raise BadInputError(
+                f"defenses: {one.name} acts on {acts}, and {' and '.join(access)} are audited. Add {missing} to the "
+                "access, or leave it out."
+            )
+    return rest if rest or (defenses is not None and not shared) else None, shared

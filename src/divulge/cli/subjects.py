@@ -1,0 +1,212 @@
+"""From what a person typed to what is audited."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from divulge.api import PROBED
+from divulge.auditing import audit as auditing
+from divulge.auditing.access import GRADIENTS, POSTERIORS, divided, releases
+from divulge.auditing.facts import Facts
+from divulge.auditing.gradients.audit import Exchange, Sharing, require_module
+from divulge.auditing.gradients.audit import prepare as prepare_sharing
+from divulge.auditing.gradients.audit_time import expected
+from divulge.auditing.subject import Subject
+from divulge.auditing.targets import Endpoint, Target, as_target, load_model, table_target
+from divulge.cli.common import duration
+from divulge.data import Dataset, load
+from divulge.defenses import DEFENSES
+from divulge.errors import BadInputError
+from divulge.privacy.ledger import read
+from divulge.runs.engines import Engine
+from divulge.runs.progress import Progress
+from divulge.runs.store import Store
+from divulge.settings import build
+from divulge.training import Recipe
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of `divulge audit` that say what is audited, and how."""
+
+    members: str
+    nonmembers: str | None
+    access: str
+    model: str | None
+    weights: Path | None
+    endpoint: str | None
+    endpoint_model: str
+    query_budget: int | None
+    label: str
+    logits: bool | None
+    budget: str
+    recipe: Path | None
+    defense: str | None
+    defenses: str | None
+    ledger: Path | None
+    delta: float | None
+    batch_sizes: str
+    training: bool | None
+    name: str
+    seed: int
+    data_dir: Path | None
+
+
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """What is audited: posteriors, gradients, or both."""
+
+    subject: Subject | None
+    exchange: Exchange | None
+
+    def announcement(self) -> str:
+        """What will be done, and how long it takes."""
+        told = [_posteriors(self.subject)] if self.subject else []
+        told += [_gradients(self.exchange)] if self.exchange else []
+        return "\n".join(told)
+
+    def conduct(self, command: str) -> Facts:
+        """Do it."""
+        return auditing.audit(self.subject, command=command, exchange=self.exchange)
+
+
+def opened(options: Options, *, store: Store, engine: Engine, progress: Progress) -> Audit:
+    """Load the model and the records, and see that they can be audited.
+
+    Raises:
+        BadInputError: options that contradict each other, or what loading or preparing refuses.
+    """
+    doors = releases(options.access)
+    _require_consistent(options, doors)
+    spent = read(options.ledger) if options.ledger else None
+    target, inside, outside = _loaded(options)
+    tried = None if options.defenses is None else [DEFENSES.make(one.strip()) for one in options.defenses.split(",")]
+    on_posteriors, on_gradients = divided(tried, doors)
+    common: dict[str, Any] = {"store": store, "engine": engine, "progress": progress}
+    subject = exchange = None
+    if GRADIENTS in doors:
+        exchange = prepare_sharing(
+            target,
+            inside,
+            Sharing(_sizes(options.batch_sizes), options.training),
+            budget=options.budget,
+            public=outside,
+            defenses=on_gradients,
+            seed=options.seed,
+            **common,
+        )
+    if POSTERIORS in doors and outside is not None:
+        means = auditing.Means(
+            options.budget,
+            _recipe(options.recipe),
+            DEFENSES.make(options.defense) if options.defense else None,
+            options.seed,
+            on_posteriors,
+            ledger=spent,
+            delta=1e-5 if options.delta is None else options.delta,
+        )
+        subject = auditing.prepare(target, inside, outside, means, **common)
+    return Audit(subject, exchange)
+
+
+def _require_consistent(options: Options, doors: tuple[str, ...]) -> None:
+    if options.delta is not None and options.ledger is None:
+        raise BadInputError("--delta needs --ledger, whose epsilon is stated at it.")
+    if options.model and options.endpoint:
+        raise BadInputError("give either --model or --endpoint, not both.")
+    if not options.model and not options.endpoint and options.weights:
+        raise BadInputError("--weights needs --model, file.py:factory, whose weights these are.")
+    if options.endpoint and not options.endpoint_model:
+        raise BadInputError("--endpoint needs --endpoint-model, the model's name on that server.")
+    if options.nonmembers is None and POSTERIORS in doors:
+        raise BadInputError(
+            "--nonmembers is needed to audit posteriors: records that the model was not trained on. Give some, or "
+            "audit gradients (--access gradients)."
+        )
+
+
+def _loaded(options: Options) -> tuple[Target, Dataset, Dataset | None]:
+    """The model, the members and, where they were given, the non-members."""
+    if not options.model and not options.endpoint:
+        if GRADIENTS in releases(options.access):
+            raise BadInputError(
+                "--model is needed, file.py:factory: a client shares the gradient of a torch module, which a table of "
+                "answers does not have."
+            )
+        assert options.nonmembers is not None
+        tables = Path(options.members), Path(options.nonmembers)
+        target, inside, outside = table_target(*tables, logits=options.logits, name=options.name)
+        return target, *auditing.comparable(inside, outside)
+    inside = load(options.members, data_dir=options.data_dir, target=options.label)
+    others = None
+    if options.nonmembers is not None:
+        inside, others = auditing.comparable(inside, _nonmembers(options, options.nonmembers, inside))
+    given = (
+        Endpoint(options.endpoint, options.endpoint_model)
+        if options.endpoint
+        else load_model(options.model or "", options.weights)
+    )
+    if GRADIENTS in releases(options.access):
+        require_module(given)
+    title = options.name or options.endpoint_model or Path((options.model or "").rpartition(":")[0]).stem
+    target = as_target(
+        given,
+        classes=inside.classes,
+        probe=inside.inputs[:PROBED],
+        logits=options.logits,
+        name=title,
+        budget=options.query_budget,
+    )
+    return target, inside, others
+
+
+def _nonmembers(options: Options, source: str, inside: Dataset) -> Dataset:
+    part = "test" if options.members == source else "train"
+    try:
+        return load(source, data_dir=options.data_dir, target=options.label, part=part, like=inside)
+    except BadInputError as error:
+        if part == "train":
+            raise
+        raise BadInputError(
+            f"--members and --nonmembers are both {source}, so its parts train and test were asked for, but {error} "
+            "Give each side records of its own."
+        ) from None
+
+
+def _posteriors(subject: Subject) -> str:
+    cost = auditing.estimate(subject)
+    asked = sum(len(rows) for rows in subject.corpus.parts.values())
+    again = f", and {cost.retrained} models to try {', '.join(one.label for one in subject.retrained)}"
+    return (
+        f"Asking {subject.target.name} about {asked:,} records and training {cost.shadows or 'no'} shadow models"
+        f"{again if cost.retrained else ''}: about {duration(cost.seconds + 10)}, less what the run folder has already."
+    )
+
+
+def _gradients(exchange: Exchange) -> str:
+    sizes = " and ".join(f"{exchange.clients(batch)} with a batch of {batch}" for batch in exchange.batch_sizes)
+    tried = f", also under {', '.join(one.label for one in exchange.defenses)}" if exchange.defenses else ""
+    return (
+        f"Sharing gradients of {exchange.target.name} as clients would, {sizes}, and attacking them{tried}: at most "
+        f"about {duration(expected(exchange) + 10)}, less where a closed form succeeds, and less what the run folder "
+        "has already."
+    )
+
+
+def _sizes(told: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(one) for one in told.split(","))
+    except ValueError:
+        raise BadInputError(f"--batch-sizes: expected numbers such as 1,4, got {told!r}.") from None
+
+
+def _recipe(path: Path | None) -> Recipe:
+    import tomllib
+
+    if path is None:
+        return Recipe()
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInputError(f"{path}: expected a TOML file with settings of Recipe, but {error}.") from None
+    return build(Recipe, values, where=str(path))

@@ -1,0 +1,146 @@
+"""Every registered gradient attack end to end on 32 digits: a client shares, the attack rebuilds, the scores tell."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+from divulge.attacks import ATTACKS
+from divulge.attacks.gradients.base import GradientAttack
+from divulge.defenses.precode import Precode
+from divulge.errors import BadInputError
+from divulge.metrics.images import best_order, psnr
+from divulge.models.lenet import LeNet
+from divulge.models.mlp import MLP
+from divulge.releases import share
+
+RECORDS = 32
+
+
+def mlp() -> nn.Module:
+    return MLP((256, 16)).build((1, 8, 8), 10, seed=0)
+
+
+def lenet() -> nn.Module:
+    return LeNet().build((1, 8, 8), 10, seed=0)
+
+
+def veiled() -> nn.Module:
+    return Precode().architecture(lenet())
+
+
+def veiled_mlp() -> nn.Module:
+    return Precode().architecture(mlp())
+
+
+@dataclass(frozen=True)
+class Row:
+    """What an attack has to reach.
+
+    Args:
+        network: that the clients train.
+        floor: median PSNR over the records, in decibels.
+        gap: by how much the median has to lie above that of the same reconstructions against other records of the same
+            classes.
+        batch: records of each client.
+        settings: of the attack; few steps, as the records are small.
+        labels: share of the labels that has to be right; None for an attack that names none.
+    """
+
+    network: Callable[[], nn.Module]
+    floor: float
+    gap: float = 3.0
+    batch: int = 1
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    labels: float | None = 1.0
+
+
+BRIEF = {"steps": 50}
+ROWS = {
+    "active-neurons": Row(mlp, 100.0, batch=2),
+    "bias-anchored": Row(lenet, 20.0, settings=BRIEF, labels=None),
+    "dlg": Row(lenet, 25.0, settings={"steps": 5, "restarts": 2, "enough": 1e-4}, labels=0.9),
+    "first-layer": Row(mlp, 100.0),
+    "gauss-newton": Row(lenet, 80.0, settings={"search": 0}),
+    "gradient-search": Row(lenet, 50.0, settings={"distance": "l2", "optimizer": "lbfgs", "lr": 1.0, "steps": 5}),
+    "idlg": Row(lenet, 25.0, settings={"steps": 5, "restarts": 2, "enough": 1e-4}),
+    "inverting-gradients": Row(lenet, 18.0, settings=BRIEF),
+    "inverting-gradients-modern": Row(lenet, 15.0, settings={**BRIEF, "tv": 1e-3, "warmup": 5}),
+    "noise-restoring": Row(
+        veiled, 12.0, gap=1.5, settings={"steps": 120, "lr": 0.1, "tv": 1e-4, "noise_start": "read"}
+    ),
+    "noise-restoring-improved": Row(veiled, 13.0, gap=1.5, settings={"steps": 120, "noise_start": "read"}),
+    "peel": Row(lenet, 80.0),
+    "precode-closed-form": Row(veiled_mlp, 100.0),
+    "spear": Row(mlp, 100.0, batch=4),
+}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    data = load_digits()
+    return torch.tensor(data.images, dtype=torch.float32)[:, None] / 16, torch.tensor(data.target)
+
+
+def cut(cls, settings):
+    """The attack with the settings, and few steps where these name none."""
+    fields = {one.name for one in dataclasses.fields(cls)}
+    return cls(**({"steps": 3} if "steps" in fields else {}) | dict(settings))
+
+
+def test_every_row_is_of_a_registered_attack():
+    assert set(ROWS) <= set(ATTACKS.kind_of(GradientAttack))
+
+
+def clients(model, images, targets, batch):
+    return [
+        share(model, images[start : start + batch], targets[start : start + batch])
+        for start in range(0, RECORDS, batch)
+    ]
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_from_shared_gradients_to_scores(name, digits):
+    images, targets = (part[:RECORDS] for part in digits)
+    row = ROWS[name]
+    model, attack = row.network(), cut(ATTACKS[name], row.settings)
+    found = attack.run(clients(model, images, targets, row.batch), model, generator=torch.Generator().manual_seed(0))
+    assert found.inputs.shape == (RECORDS // row.batch, row.batch, 1, 8, 8)
+    assert found.matching.shape == (RECORDS // row.batch,)
+    order = [best_order(one, truth) for one, truth in zip(found.inputs, images.split(row.batch), strict=True)]
+    rebuilt = torch.cat([one[rows] for one, rows in zip(found.inputs, order, strict=True)])
+    score, control = psnr(rebuilt, images).median(), psnr(rebuilt, others(*digits)).median()
+    assert score >= row.floor
+    assert score >= control + row.gap
+    if row.labels is None:
+        assert found.targets is None
+    else:
+        named = torch.cat([one[rows] for one, rows in zip(found.targets, order, strict=True)])
+        assert (named == targets).double().mean() >= row.labels
+
+
+def test_attacks_without_a_row_run_or_say_what_they_need(digits):
+    images, targets = (part[:RECORDS] for part in digits)
+    records, refusals = clients(lenet(), images, targets, 1), {}
+    for name, cls in ATTACKS.kind_of(GradientAttack).items():
+        if name in ROWS:
+            continue
+        try:
+            found = cut(cls, {}).run(records, lenet(), generator=torch.Generator().manual_seed(0))
+        except BadInputError as refused:
+            refusals[name] = str(refused)
+        else:
+            assert found.inputs.shape == (RECORDS, 1, 1, 8, 8), name
+            assert found.inputs.isfinite().all(), name
+    assert all("expected" in words for words in refusals.values()), refusals
+
+
+def others(images, targets):
+    """For each of the first records one of the same class that no client has."""
+    rest, classes = images[RECORDS:], targets[RECORDS:]
+    return torch.stack([rest[classes == label][0] for label in targets[:RECORDS]])
