@@ -130,6 +130,7 @@ def test_what_depends_on_the_noise_the_most_is_named(name, expected):
     defense, model = protected(name)
     assert list(behind(model)) == expected
     assert defense.tampering(model).withheld == tuple(expected)
+    assert behind(LeNet().build((1, 12, 12), 3, seed=0)) == ()
 
 
 def test_an_update_over_local_steps_stays_as_it_is(batch):

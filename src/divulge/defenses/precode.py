@@ -86,9 +86,9 @@ class Precode(StochasticDefense):
 
 
 def behind(model: nn.Module) -> tuple[str, ...]:
-    """The parameters behind the draw of a bottleneck, but for the last bias, by their full names."""
-    order = [name for name, _ in model.named_modules()]
-    draw = next((name for name, module in model.named_modules() if isinstance(module, Sample)), order[-1])
-    later = order[order.index(draw) :]
+    """The parameters behind the draw of a bottleneck, but for the last bias, by their full names; none without one."""
+    order = list(model.named_modules())
+    draws = [place for place, (_, module) in enumerate(order) if isinstance(module, Sample)]
+    later = {name for name, _ in order[draws[0] :]} if draws else set()
     names = [name for name, _ in model.named_parameters() if name.rpartition(".")[0] in later]
     return tuple(name for name in names if name != names[-1] or not name.endswith("bias"))

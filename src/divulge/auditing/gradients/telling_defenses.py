@@ -18,10 +18,15 @@ CALM = 1
 
 
 def recommended(exchange: Exchange, evidence: Evidence, grades: Mapping[int, Grade]) -> str:
-    """The defense whose worst adversary recognizes nothing, of those the one that keeps most of a gradient, if any."""
+    """The defense whose worst adversary recognizes nothing, of those the one that keeps most of a gradient, if any.
+
+    The oracle has no say: what a defense draws at random is a secret that it may keep, as a key is.
+    """
     first = exchange.batch_sizes[0]
     worst: dict[str, int] = {}
     for one in evidence.defended:
+        if one.case.adversary == "oracle":
+            continue
         label = one.case.defense.label
         worst[label] = max(worst.get(label, 0), grade(one, seed=exchange.seed).band)
     calm = [label for label, band in worst.items() if band <= CALM and band < grades[first].band]
