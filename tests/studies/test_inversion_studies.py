@@ -67,7 +67,7 @@ def test_digits_are_recognized_above_their_control(study, tmp_path):
     assert numbers["noise 0.4", "epsilon as of 2020"].value == pytest.approx(432.56, abs=0.01)
     assert numbers["noise 0.4", "epsilon"].value < 432
     assert numbers["labels alone, answers", "recognized, top 1"].n == 10
-    assert len(results.samples) == 1 + 3 * 2
+    assert len(results.samples) == 1 + 3
 
 
 @pytest.mark.parametrize("name", [name for name in listed() if name.startswith("inversion-")])

@@ -9,13 +9,17 @@ from divulge.report import promises, samples, words
 from divulge.report.promises import Figure
 from divulge.studies import Results, Row, open_study
 from divulge.studies.gradients import GradientStudy
+from divulge.studies.inversion import InversionStudy
 from divulge.studies.promises import PromiseStudy
+from divulge.studies.reconstruction import ReconstructionStudy
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 FIGURES: Mapping[str, Callable[[Results], Figure | None]] = {
     GradientStudy.name: samples.figure,
+    InversionStudy.name: samples.figure,
+    ReconstructionStudy.name: samples.figure,
     PromiseStudy.name: promises.figure,
 }
 """What draws the results of a study, by the study's kind; the others are tables only."""

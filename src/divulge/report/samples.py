@@ -1,4 +1,4 @@
-"""A study of gradient inversion as one picture: what was private, and what each attack made of its gradient."""
+"""A study of reconstructions as one picture: what was private, and what each attack made of what was released."""
 
 import base64
 import struct
@@ -16,7 +16,7 @@ GAP, LINE = 8, 16.0
 
 
 def figure(results: Results) -> Figure | None:
-    """Draw the samples of a study of the kind `gradients`; None where it has none."""
+    """Draw the samples of a study; None where it has none."""
     if not results.samples:
         return None
     scale = min((svg.WIDE - NAMES - GAP) / _size(one)[0] for one in results.samples)
@@ -36,7 +36,7 @@ def figure(results: Results) -> Figure | None:
             )
         )  # fmt: skip
         y += max(height, LINE * len(lines)) + GAP
-    title = "Private pictures, and what attacks rebuilt from their gradients"
+    title = "Private pictures, and what attacks made of what was released"
     description = ". ".join(told) + "."
     drawn = svg.figure(
         svg.tag("style", files("divulge.report").joinpath("figure.css").read_text(encoding="utf-8")),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -157,8 +157,9 @@ def _row(
     published: Mapping[str, float],
     adversary: str | None,
 ) -> Row:
-    estimates: list[Any] = [bootstrap(np.mean, np.asarray(artifact.arrays[key]), seed=0) for key in (own, control)]
-    n = len(np.asarray(artifact.arrays[own]))
-    nothing = Finding(metric, *estimates[1], n=n)
-    finding = Finding(metric, *estimates[0], n=n, control=nothing, adversary=adversary)
+    measured, other = (np.asarray(artifact.arrays[key]) for key in (own, control))
+    nothing = Finding(metric, *bootstrap(np.mean, other, seed=0), n=len(other))
+    finding = Finding(
+        metric, *bootstrap(np.mean, measured, seed=0), n=len(measured), control=nothing, adversary=adversary
+    )
     return percent(finding, row=row, published=published.get(metric))

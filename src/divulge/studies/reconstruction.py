@@ -102,7 +102,7 @@ class ReconstructionStudy(Study):
         for target in self.targets:
             if target.defense and target.recipe is None:
                 raise BadInputError(
-                    f"{self.title}: row {target.row!r} has a defense, which acts in ordinary training. Give it a recipe."
+                    f"{self.title}: row {target.row!r} has a defense, which acts in ordinary training. Give a recipe."
                 )
         known = [target.row for target in self.targets]
         for row in self.only:
