@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from divulge.errors import BadInputError
 
@@ -23,8 +23,8 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
         where: what to call the source in an error, such as a file name.
 
     Raises:
-        BadInputError: a key that `cls` does not have (the nearest known key is named), a missing one, or a value of
-            the wrong type.
+        BadInputError: a key that `cls`, or a dataclass among its fields, does not have (the nearest known key is named),
+            a missing one, or a value of the wrong type.
 
     Example:
         >>> @dataclasses.dataclass(frozen=True)
@@ -40,15 +40,8 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
     """
     from pydantic import TypeAdapter, ValidationError
 
-    known = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
     label = f"{where}: {cls.__name__}" if where else cls.__name__
-    for key in values:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            hint = f"; the nearest is {near[0]!r}" if near else ""
-            raise BadInputError(f"{label} has no setting {key!r}{hint}. It has: {', '.join(known) or 'none'}.")
-    hints = get_type_hints(cls)
-    meant = {key: None if value == "none" and _optional(hints[key]) else value for key, value in values.items()}
+    meant = _meant(cls, values, label)
     try:
         return TypeAdapter(cls).validate_python(meant)
     except ValidationError as error:
@@ -57,9 +50,29 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
         raise BadInputError(f"{label}, setting {place!r}: {first['msg']}; got {first['input']!r}.") from None
 
 
-def _optional(hint: Any) -> bool:
-    """Whether a field takes None and no text."""
-    return type(None) in get_args(hint) and str not in get_args(hint)
+def _meant(hint: Any, value: Any, label: str) -> Any:
+    """A value from outside with None for `none`, where the keys of every table are known ones."""
+    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        known = [field.name for field in dataclasses.fields(hint) if field.init]
+        for key in value:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+                told = f"; the nearest is {near[0]!r}" if near else ""
+                raise BadInputError(f"{label} has no setting {key!r}{told}. It has: {', '.join(known) or 'none'}.")
+        hints = get_type_hints(hint)
+        return {key: _meant(hints[key], one, f"{label}, setting {key!r}") for key, one in value.items()}
+    inner = get_args(hint)
+    if type(None) in inner:
+        if value == "none" and str not in inner:
+            return None
+        tables = [one for one in inner if dataclasses.is_dataclass(one)]
+        return _meant(tables[0], value, label) if len(tables) == 1 else value
+    if isinstance(value, (list, tuple)) and get_origin(hint) in (list, tuple):
+        kinds = inner if len(inner) == len(value) and inner[-1] is not ... else inner[:1] * len(value)
+        return [_meant(kind, one, label) for kind, one in zip(kinds, value, strict=True)]
+    if isinstance(value, Mapping) and get_origin(hint) is dict:
+        return {key: _meant(inner[1], one, f"{label}, setting {key!r}") for key, one in value.items()}
+    return value
 
 
 def labelled(name: str, values: Any) -> str:

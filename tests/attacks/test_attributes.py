@@ -61,7 +61,36 @@ def test_rare_values_are_guessed_when_all_count_alike():
     assert (balanced[truth == 2] == 2).mean() > (plain[truth == 2] == 2).mean()
 
 
+def test_kinds_of_probes_that_need_more_records_are_left_out():
+    known, attribute = planted(24, strength=6, seed=0)
+    theirs, _ = planted(9, strength=6, seed=1)
+    found = Overlearning().run(known, attribute, theirs)
+    told = {fact.removeprefix("accuracy of ") for fact in found.facts if fact != "probe"}
+    assert told == {"logistic", "boosting"}
+    assert found.probabilities.shape == (9, 3)
+
+
 class TestLayers:
+    def test_modes_of_single_layers_are_left_as_they_were(self):
+        model = nn.Sequential(nn.Linear(4, 3), nn.Dropout(), nn.ReLU(), nn.Linear(3, 2)).train()
+        model[1].eval()
+        layers(model, torch.rand(6, 4))
+        assert [layer.training for layer in model] == [True, False, True, True]
+
+    def test_an_activation_that_runs_twice_or_never_is_refused(self):
+        rectify = nn.ReLU()
+        twice = nn.Sequential(nn.Linear(4, 3), rectify, nn.Linear(3, 3), rectify, nn.Linear(3, 2))
+        with pytest.raises(BadInputError, match="layer 1 to run once for each of 6 records, got 12 rows"):
+            layers(twice, torch.rand(6, 4))
+
+        class Idle(nn.Linear):
+            def __init__(self) -> None:
+                super().__init__(4, 2)
+                self.idle = nn.ReLU()
+
+        with pytest.raises(BadInputError, match="got 0 rows"):
+            layers(nn.Sequential(Idle(), nn.Linear(2, 2)), torch.rand(6, 4))
+
     def test_every_activation_and_the_answer(self):
         model = PooledLeNet().build((3, 50, 50), 2, seed=0)
         model.train()
@@ -89,6 +118,11 @@ class TestLayers:
         (lambda: QUICK.run(rows(9, 2), np.arange(9) % 5, rows(3, 2)), "Merge"),
         (lambda: QUICK.run(rows(9, 2), np.arange(9) % 2, rows(3, 4)), "same features"),
         (lambda: QUICK.run(rows(9, 2), np.arange(8) % 2, rows(3, 2)), "same features"),
+        (lambda: QUICK.run(rows(9, 2), np.arange(9) % 3 - 1, rows(3, 2)), "from -1"),
+        (lambda: QUICK.run(rows(9, 2), np.arange(9) % 2 / 2, rows(3, 2)), "float64"),
+        (lambda: Overlearning(probes=("neighbors",)).run(rows(9, 2), np.arange(9) % 2, rows(3, 2)), "too few"),
+        (lambda: rows(3, 0), "features"),
+        (lambda: rows(0, 3), "records"),
         (lambda: rows(3, 2, np.nan), "NaN"),
         (lambda: BLIND_TO_WEIGHTS.run(rows(9, 2), np.arange(9) % 2, rows(3, 2)), "weigh"),
     ],

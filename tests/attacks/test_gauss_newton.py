@@ -149,3 +149,31 @@ def test_levenberg_marquardt_finds_the_nearest_point_of_a_curve_and_stops_where_
     assert torch.allclose(found.point, truth, atol=1e-3)
     assert found.left == pytest.approx(1e-3, rel=0.01)
     assert levenberg_marquardt(residuals, jacobian, found.point, size=1.0, steps=50).steps <= 1
+
+
+def test_equations_that_tell_nothing_are_no_answer():
+    inputs, targets = victims(1)
+    model = small()
+    record = share(model, inputs, targets)
+    silent = {name: g if name == "5.bias" else torch.zeros_like(g) for name, g in record.gradients.items()}
+    found = solve(replace(record, gradients=silent), model, settings={"search": 0})
+    assert not found.found.any()
+    assert found.matching.tolist() == [1.0]
+    assert not found.exact
+    start = torch.ones(2).double()
+    nothing = levenberg_marquardt(lambda x: 0 * x, lambda x: 0 * x.diag(), start, size=0.0, steps=5)
+    assert torch.equal(nothing.point, start)
+    assert (nothing.left, nothing.determined) == (1.0, False)
+
+
+def test_a_masked_head_over_a_silent_body_tells_nothing():
+    inputs, targets = victims(1)
+    model = small()
+    record = share(model, inputs, targets)
+    silent = {name: g if name == "5.bias" else torch.zeros_like(g) for name, g in record.gradients.items()}
+    knowledge = Knowledge(defense=Public(withheld=("5.weight",)))
+    found = Peel().run(
+        replace(record, gradients=silent), model, knowledge=knowledge, generator=torch.Generator().manual_seed(0)
+    )
+    assert found.matching.tolist() == [1.0]
+    assert not found.exact

@@ -1,6 +1,7 @@
 """Reconstruction from weights: exact slopes, planted networks, controls, and what is refused."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,10 +10,11 @@ from torch import Tensor, nn
 from divulge.attacks.reconstruction import KKT, Candidates, pooled
 from divulge.attacks.reconstruction.chain import Chain
 from divulge.attacks.reconstruction.stationarity import margin_slopes
-from divulge.attacks.reconstruction.twice import Twice
+from divulge.attacks.reconstruction.twice import SmoothReLU, Twice
 from divulge.data import Dataset, load
 from divulge.errors import BadInputError
 from divulge.metrics.nearest import correlation, matches
+from divulge.models import seeded
 from divulge.models.homogeneous import HomogeneousMLP
 from divulge.models.layers import OneLogit
 from divulge.releases import Weights
@@ -44,6 +46,45 @@ class TestSlopes:
         generic = Twice.of(release).residual(*guesses(classes=classes))
         for name in ("value", "points", "multipliers"):
             assert torch.allclose(getattr(exact, name), getattr(generic, name), rtol=1e-10, atol=1e-12)
+
+    def test_layers_between_are_matched_with_their_biases_or_not_at_all(self):
+        with seeded(0):
+            model = nn.Sequential(
+                *(nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
+            ).double()
+        release, guess = Weights(model, SHAPE, 3), guesses(classes=3)
+        ends, whole = (Chain.of(release, hidden=hidden).residual(*guess).value for hidden in (False, True))
+        with torch.no_grad():
+            model[3].bias += 1e-3  # of no layer that the ends are matched by, but it moves what they compute
+        far = Chain.of(release, hidden=False)
+        far = replace(far, biases=(far.biases[0], far.biases[1] + 100.0, far.biases[2]))
+        direct = replace(far, hidden=True).residual(*guess).value - far.residual(*guess).value
+        assert (whole > ends).all()
+        assert (direct > 1e4).all(), "what a hidden bias misses by counts only where hidden layers do"
+
+    @pytest.mark.parametrize("shared", [False, True])
+    def test_every_place_of_a_rectifier_is_smooth(self, shared):
+        model = network(2, hidden=(9, 8))
+        if shared:
+            model[5] = model[3]
+        release = Weights(model, SHAPE, 2)
+        assert sum(isinstance(layer, SmoothReLU) for layer in Twice.of(release).model) == 2
+        exact, generic = (way.of(release).residual(*guesses()) for way in (Chain, Twice))
+        assert torch.allclose(exact.points, generic.points, rtol=1e-10, atol=1e-12)
+
+    def test_a_frozen_layer_is_not_explained(self):
+        model = network(2, hidden=(9, 8))
+        model[2].requires_grad_(False)
+        release = Weights(model, SHAPE, 2)
+        assert Chain.of(release) is None
+        with torch.no_grad():
+            before = Twice.of(release).residual(*guesses()).value
+            model[2].weight += 100.0
+            model[2].bias -= 1e6  # no neuron fires: the sum is nothing, and only the weights that learned are missed
+        after = Twice.of(release).residual(*guesses()).value
+        learned = sum(float(weight.detach().square().sum()) for weight in (model[4].weight, model[6].weight))
+        assert after.tolist() == pytest.approx([learned] * 2)
+        assert not torch.allclose(before, after)
 
     def test_narrowed_coordinates_change_nothing_but_their_number(self):
         chain = Chain.of(Weights(network(2), SHAPE, 2))
@@ -205,8 +246,24 @@ class TestPool:
                 center=torch.zeros(1, 3, 3),
             )
 
+    def test_the_heavier_of_two_leads_whatever_the_sign_of_its_multiplier(self):
+        inputs = torch.rand(2, 1, 3, 3, generator=torch.Generator().manual_seed(0))
+        inputs[1] = 2 * inputs[0]
+        found = Candidates(
+            inputs, torch.zeros(2).long(), torch.tensor([1.0, -3.0]), torch.tensor([0, 1]), torch.tensor([1.0, 2.0])
+        )
+        assert pooled([found], searches=2, center=torch.zeros(1, 3, 3)).run.tolist() == [1]
+
 
 class TestMatches:
+    def test_what_is_constant_correlates_with_nothing(self):
+        flat, other = (
+            torch.full((1, 1, 28, 28), 0.7),
+            torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(0)),
+        )
+        assert not correlation(flat, torch.cat([other, 0.3 * flat])).any()
+        assert not correlation(flat.expand(1, 3, 28, 28), other.expand(3, 3, 28, 28)).any()
+
     def test_contrast_and_brightness_do_not_count(self):
         image = torch.rand(1, 3, 5, 5, generator=torch.Generator().manual_seed(0))
         assert float(correlation(0.1 * image + 0.7, image)) == pytest.approx(1, abs=1e-5)
@@ -240,12 +297,38 @@ def test_margin_slopes_of_one_logit_and_of_several():
         {"steps": 0},
         {"lr": (0.0, 1.0)},
         {"start": (2.0, 1.0)},
+        {"sharpness": (1.0, math.inf)},
+        {"least": (math.nan, 1.0)},
         {"multiplier_lr": (0.0, 1.0)},
     ],
 )
 def test_settings_out_of_range(settings):
     with pytest.raises(BadInputError, match="expected"):
         KKT(**settings)
+
+
+@pytest.mark.parametrize(
+    ("shape", "classes", "told"),
+    [(SHAPE, 3, "3 classes"), ((1, 3, 5), 2, r"records of shape \(1, 3, 5\)"), ((12,), 2, "means")],
+)
+def test_a_release_that_says_something_else_than_its_network_is_refused(shape, classes, told):
+    with pytest.raises(BadInputError, match=told):
+        KKT(steps=1).run(Weights(network(2).float(), shape, classes), generator=torch.Generator())
+
+
+def test_too_few_logits_of_any_other_network_are_refused():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4, 3))
+    with pytest.raises(BadInputError, match="each of 5 classes"):
+        KKT(steps=1).run(Weights(model, SHAPE, 5), generator=torch.Generator())
+
+
+def test_releases_of_weights_that_are_broken_are_refused():
+    normed = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(12), nn.Linear(12, 2))
+    normed[1].running_mean[0] = math.inf
+    with pytest.raises(BadInputError, match=r"1\.running_mean holds NaN or infinity"):
+        Weights(normed, SHAPE, 2)
+    with pytest.raises(BadInputError, match="sizes of 1 or more"):
+        Weights(nn.Linear(2, 2), (), 2)
 
 
 def test_a_network_that_learns_nothing_is_refused():

@@ -1,12 +1,16 @@
 import sys
+from dataclasses import dataclass, replace
 from importlib.machinery import ModuleSpec
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from divulge.attacks import ATTACKS
+from divulge.attacks.gradients.base import GradientAttack, Reconstructions
 from divulge.auditing.flower import Deployment, attack_run, load_captures, run_flower, save_captures
 from divulge.auditing.flower import run as running
+from divulge.auditing.flower.server import audit_strategy
 from divulge.errors import BadInputError, MissingExtraError, StepError
 from divulge.training.federated import Federation, fit_federated
 
@@ -70,6 +74,37 @@ def test_the_rows_behind_a_record_are_drawn_again_for_batches_too():
     for one, behind in zip(found, trained.behind, strict=True):
         assert torch.equal(one.truth, deployment.records().inputs[behind.rows])
         assert one.error.max() < 1e-8
+
+
+@dataclass(frozen=True)
+class Half(GradientAttack):
+    """Rebuilds the first record of a batch of two, and leaves the other out."""
+
+    truth: torch.Tensor | None = None
+
+    def invert(self, records, model, *, knowledge, generator):
+        inputs = torch.stack([self.truth[0], torch.zeros_like(self.truth[0])])[None]
+        return Reconstructions(inputs, None, torch.zeros(1), found=torch.tensor([[True, False]]))
+
+
+def test_a_record_that_was_not_rebuilt_has_no_error():
+    deployment = replace(ONE_RECORD, federation=Federation(clients=2, rounds=1, steps=1, batch_size=2))
+    trained = simulated(deployment)
+    truth = deployment.records().inputs[trained.behind[0].rows]
+    (found,) = attack_run(
+        deployment, trained.captures[:1], Half(truth=truth), generator=torch.Generator().manual_seed(0)
+    )
+    assert found.error[0] == 0
+    assert found.error[1].isnan()
+    assert found.control.isfinite().all()
+
+
+@pytest.mark.flower
+def test_a_round_that_a_client_fails_in_ends_the_run(tmp_path):
+    strategy = audit_strategy(ONE_RECORD, ONE_RECORD.model(ONE_RECORD.records()), tmp_path)
+    failed = SimpleNamespace(has_error=lambda: True, error=SimpleNamespace(reason="Out of memory."))
+    with pytest.raises(BadInputError, match=r"all 2 clients in round 1, got 0\. Out of memory\."):
+        strategy.aggregate_train(1, [failed])
 
 
 def test_captures_are_saved_whole_and_read_back(tmp_path):

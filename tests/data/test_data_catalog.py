@@ -15,7 +15,7 @@ from divulge.data.sources import faces
 from divulge.errors import BadInputError, MissingDataError
 
 NAMES = ["digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "orl", "utkface", "fer2013", "medical-mnist"]
-NAMES += ["adult", "location30"]
+NAMES += ["adult", "location30", "movielens-1m", "steam", "lastfm"]
 
 
 def write_idx(folder: Path, stem: str, count: int) -> None:
@@ -201,7 +201,10 @@ def test_load_takes_what_as_dataset_takes():
 
 def test_paths_that_hold_nothing_are_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(BadInputError, match=r"expected one of NumPy archive, CSV file, .*; found nothing of the kind"):
+    with pytest.raises(
+        BadInputError,
+        match=r"expected one of NumPy archive, interaction table, CSV file, .*; found nothing of the kind",
+    ):
         load(tmp_path)
     with pytest.raises(BadInputError, match=r"notes.txt: expected one of"):
         load(tmp_path / "notes.txt")

@@ -14,6 +14,11 @@ from divulge.privacy.gaussian import epsilon_of
 from divulge.releases import Tampering, share
 
 
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
 def network():
     return nn.Sequential(nn.Conv2d(1, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(48, 4))
 

@@ -22,6 +22,11 @@ from divulge.releases import share
 WEIGHT = "9.weight"
 
 
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
 def convolutions(seed=0):
     with seeded(seed):
         return nn.Sequential(
@@ -238,6 +243,27 @@ def test_the_lipschitz_bound_is_above_every_slope_and_close_for_one_convolution(
     matrix = torch.autograd.functional.jacobian(convolution[0], torch.zeros(1, 3, 8, 8, dtype=torch.float64))
     exact = float(torch.linalg.matrix_norm(matrix.view(5 * 64, 3 * 64), 2))
     assert exact <= lipschitz(convolution, "2", torch.zeros(1, 3, 8, 8)) <= 1.1 * exact
+
+
+@pytest.mark.parametrize(
+    ("layer", "training", "known"),
+    [
+        (nn.MaxPool2d(2), True, True),
+        (nn.AvgPool2d(2), True, True),
+        (nn.AvgPool2d(2, padding=1), True, False),
+        (nn.AvgPool2d(2, ceil_mode=True), True, False),
+        (nn.Dropout(0.5), False, True),
+        (nn.Dropout(0.5), True, False),
+    ],
+    ids=str,
+)
+def test_a_layer_has_a_bound_only_where_it_stretches_nothing_more(layer, training, known):
+    model = nn.Sequential(layer, nn.Flatten(), nn.Linear(4, 2)).train(training)
+    apart = torch.eye(25).view(25, 1, 5, 5)  # one pixel each, at the border too
+    largest = float(layer(apart).flatten(1).norm(dim=1).max())
+    bound = lipschitz(model, "2", apart[:1], training=training)
+    assert (bound is not None) == known
+    assert not known or largest <= bound
 
 
 def test_the_certificate_in_words_with_a_bound_and_without():

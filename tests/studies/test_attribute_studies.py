@@ -22,6 +22,12 @@ attack = { probes = ["logistic"] }
 [[embedders]]
 row = "one epoch"
 recipe = { epochs = 1, batch_size = 64 }
+published = { "attribute accuracy" = 51.0 }
+
+[[embedders]]
+row = "under dropout"
+recipe = { epochs = 1, batch_size = 64 }
+defense = { name = "dropout", patience = "none" }
 
 [scale.quick]
 """
@@ -46,6 +52,8 @@ def test_every_layer_stands_beside_an_untrained_one(study, data_dir, tmp_path):
     layers = [row for row in results.rows if row.row.startswith("one epoch, layer") and row.metric.endswith("accuracy")]
     assert [row.row.split()[3] for row in layers] == ["3", "6", "9", "10"]
     assert all(row.control is not None and row.low < row.value < row.high for row in layers)
+    assert [row.published for row in layers] == [None, None, 51.0, None]
+    assert all(row.control is not None for row in results.rows if row.row.startswith("under dropout, layer"))
 
 
 @pytest.mark.data

@@ -34,6 +34,12 @@ model = { name = "softmax" }
 recipe = { epochs = 20, batch_size = 64, lr = 1e-2 }
 defense = { name = "label-only" }
 
+[[classifiers]]
+row = "dropout"
+model = { name = "mlp", hidden = [32] }
+recipe = { epochs = 2, batch_size = 64, lr = 1e-2 }
+defense = { name = "dropout", patience = "none" }
+
 [[attacks]]
 as = "slopes"
 name = "mi-face"
@@ -67,7 +73,11 @@ def test_digits_are_recognized_above_their_control(study, tmp_path):
     assert numbers["noise 0.4", "epsilon as of 2020"].value == pytest.approx(432.56, abs=0.01)
     assert numbers["noise 0.4", "epsilon"].value < 432
     assert numbers["labels alone, answers", "recognized, top 1"].n == 10
-    assert len(results.samples) == 1 + 3
+    alike = numbers["softmax, slopes", "SSIM with the mean photograph"]
+    assert alike.control < alike.low < alike.value < alike.high
+    assert alike.n == 10
+    assert numbers["dropout, slopes", "recognized, top 1"].control is not None
+    assert len(results.samples) == 1 + 4
 
 
 @pytest.mark.parametrize("name", [name for name in listed() if name.startswith("inversion-")])

@@ -52,6 +52,10 @@ def test_records_come_back_from_the_open_network_and_not_from_the_private_one(st
     assert found.control == 0
     assert found.low < found.value < found.high
     assert numbers["private", "records found above control"].value <= 2
+    for row, apart in (("no defense", True), ("private", False)):
+        median = numbers[row, "median correlation with the nearest candidate"]
+        assert median.low <= median.value <= median.high
+        assert (median.low > median.control) == apart
     assert numbers["private", "epsilon"].value <= 8
     assert 0 < numbers["private", "largest chance of rebuilding a record guessed at 1/256"].value <= 1
     assert [sample.row for sample in results.samples] == [
@@ -88,6 +92,7 @@ def test_the_parts_of_a_task_are_disjoint_and_without_copies(data_dir, tmp_path)
         (('["8"]', '["eight"]'), "no class 'eight'"),
         (("held_out = 20", "held_out = 2000"), "different records"),
         (("kept = 4", 'kept = 4\nonly = ["some"]'), "no row"),
+        (('row = "no defense"', 'row = "no defense"\ndefense = { name = "dp-sgd", epsilon = 8.0 }'), "Give a recipe"),
     ],
 )
 def test_settings_that_cannot_be_run(study, tmp_path, change, told):

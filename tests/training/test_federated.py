@@ -10,12 +10,17 @@ from torch.nn import functional
 from divulge.attacks.gradients.replay import Replay
 from divulge.data import Dataset
 from divulge.defenses.base import Shared
+from divulge.defenses.precode import Precode
 from divulge.errors import BadInputError
+from divulge.models import seeded
 from divulge.models.cnn import CNN
 from divulge.models.lenet import LeNet
 from divulge.models.mlp import MLP
-from divulge.training.federated import Federation, fit_federated, together
+from divulge.models.stochastic import Sample, stochastic_layers
+from divulge.releases import share as sharing
+from divulge.training.federated import Federation, fit_federated, server, together
 from divulge.training.federated.capture import read, written
+from divulge.training.federated.client import client_seed
 
 
 def blobs(n=90, classes=3, width=6, seed=0):
@@ -295,6 +300,71 @@ def test_batch_norm_statistics_are_averaged_and_the_model_keeps_its_hooks_and_gr
     assert not model.training
     assert len(model[4]._forward_hooks) == 1
     assert model[1].weight.grad.eq(1).all()
+
+
+def test_counts_of_clients_are_averaged_without_losing_one():
+    parts = [{"count": torch.tensor(1), "mean": torch.tensor([1.0], dtype=torch.float64)} for _ in range(10)]
+    mean = server.mean(parts, [1.0] * 10)
+    assert float(mean["mean"]) < 1, "control: cut off, the count would be 0"
+    assert mean["count"].dtype == torch.int64
+    assert int(mean["count"]) == 1
+
+
+def test_a_client_whose_statistics_are_not_finite_is_dropped():
+    data = images()
+    model = CNN((4,), hidden=8).build(data.shape, 4, seed=0)
+    clients = [np.arange(0, 12), np.arange(12, 24)]
+
+    def broken(record, *, model, inputs, targets, generator):
+        if inputs.max() <= 1:
+            return Shared(record)
+        return Shared(replace(record, gradients={name: torch.zeros_like(g) for name, g in record.gradients.items()}))
+
+    wild = Dataset(data.inputs.clone(), data.targets)
+    wild.inputs[12:] = 3e38  # what it measures overflows, and zeros hide that its gradient did
+    trained = fit_federated(
+        model,
+        wild,
+        Federation(clients=2, rounds=1, batch_size=None),
+        seed=0,
+        clients=clients,
+        share=broken,
+    )
+    assert trained.history[0].dropped == (1,)
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_what_layers_add_to_the_loss_is_part_of_what_a_client_shares(steps):
+    data = images()
+    model = Precode(width=5, beta=0.5).architecture(LeNet(spread=None).build(data.shape, 4, seed=0))
+    federation = Federation(clients=1, rounds=1, batch_size=None, steps=steps, lr=0.1)
+    weighed, plain = copy.deepcopy(model), copy.deepcopy(model)
+    next(layer for layer in plain.modules() if isinstance(layer, Sample)).beta = 0.0
+    records = []
+    for one in (weighed, plain):
+        records.append(fit_federated(copy.deepcopy(one), data, federation, seed=0, capture=[1]).captures[0].record)
+    again, without = (list(record.gradients.values()) for record in records)
+    assert not all(torch.allclose(a, b) for a, b in zip(again, without, strict=True))
+    if steps == 1:
+        capture = fit_federated(copy.deepcopy(model), data, federation, seed=0, capture=[1])
+        truth = data[capture.behind[0].rows]
+        honest = sharing(
+            model,
+            truth.inputs,
+            truth.targets,
+            training=True,
+            noise=drawn(model, truth.inputs, client_seed(0, 1, 0, "draw")),
+        )
+        for name, gradient in honest.gradients.items():
+            assert torch.allclose(capture.captures[0].record.gradients[name], gradient, atol=1e-6), name
+
+
+def drawn(model, inputs, seed):
+    """The noise that the layers draw from the global random state, as a client does."""
+    (name,) = stochastic_layers(model)
+    with seeded(seed):
+        return {name: torch.randn(len(inputs), 5)}
 
 
 def test_rounds_that_there_are_not_cannot_be_captured():

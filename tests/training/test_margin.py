@@ -71,7 +71,58 @@ def test_an_end_before_the_loss_is_told(data):
     assert not fit_to_margin(network(), data, Descent(steps=2)).reached
 
 
-@pytest.mark.parametrize("setting", [{"loss": 0.0}, {"steps": 0}, {"length": -1.0}, {"lr": -1.0}, {"weight_decay": -1}])
+def test_the_loss_and_the_steps_told_are_those_at_the_end(data):
+    model, seen = network(), []
+    ended = fit_to_margin(model, data, Descent(steps=2), watch=lambda step, loss: seen.append((step, loss)))
+    assert ended.steps == 2
+    assert [step for step, _ in seen] == [1, 2]
+    with torch.no_grad():
+        loss = nn.functional.cross_entropy(model(data.inputs), data.targets)
+    assert ended.loss == pytest.approx(float(loss), rel=1e-5)
+    assert ended.loss < seen[-1][1]
+    again = fit_to_margin(model, data, Descent(loss=ended.loss * 1.001))
+    assert (again.steps, again.reached) == (0, True)
+
+
+def test_what_the_model_draws_is_the_same_each_time_and_the_global_random_state_stays(data):
+    def trained():
+        model = nn.Sequential(nn.Dropout(0.3), *network(first_std=None))
+        model[1].measure(data.inputs)
+        fit_to_margin(model, data, Descent(steps=3))
+        return model[3].weight
+
+    state = torch.get_rng_state()
+    first = trained()
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.rand(7)
+    assert torch.equal(trained(), first)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_a_network_without_a_slope_stays_where_it_is(data, precision):
+    dead = network()
+    with torch.no_grad():
+        dead[2].weight.zero_()
+        dead[2].bias.fill_(-1.0)
+    before = [weight.clone() for weight in dead.parameters()]
+    ended = fit_to_margin(dead, data, Descent(steps=5, precision=precision))
+    assert (ended.steps, ended.reached) == (0, False)
+    assert all(torch.equal(*pair) for pair in zip(dead.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"loss": 0.0},
+        {"loss": float("nan")},
+        {"steps": 0},
+        {"length": -1.0},
+        {"lr": -1.0},
+        {"lr": float("nan")},
+        {"weight_decay": -1},
+        {"weight_decay": float("nan")},
+    ],
+)
 def test_settings_out_of_range(setting):
     with pytest.raises(BadInputError, match="descent"):
         Descent(**setting)
@@ -80,6 +131,8 @@ def test_settings_out_of_range(setting):
 def test_no_records_and_a_loss_that_is_not_finite_are_refused(data):
     with pytest.raises(BadInputError, match="none"):
         fit_to_margin(network(), data[:0], Descent())
+    with pytest.raises(BadInputError, match="no weights"):
+        fit_to_margin(network().requires_grad_(False), data, Descent())
     broken = network()
     broken[2].weight.data.fill_(torch.nan)
     with pytest.raises(BadInputError, match="Lower"):

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 
+from divulge.data.interactions import USER
 from divulge.data.layouts import Layout
 from divulge.data.named import NamedSet
-from divulge.data.sources import adult, digits, faces, location30, utkface
+from divulge.data.sources import adult, digits, faces, interactions, location30, utkface
 from divulge.errors import BadInputError
 
 _DIGITS = tuple("0123456789")
@@ -178,6 +179,38 @@ ENTRIES = (
         get="https://github.com/privacytrustlab/datasets (dataset_location.tgz)",
         put="the file bangkok, or a parquet file of packed bits",
         layouts=(Layout("location files", location30.parts, location30.read),),
+    ),
+    NamedSet(
+        "movielens-1m",
+        "6,034 people and which of 3,520 movies they rated 3.5 or higher",
+        counts={"train": (5_634,), "validation": (200,), "test": (200,)},
+        columns={"label": (USER,)},
+        license="research use with citation; no redistribution",
+        get="https://grouplens.org/datasets/movielens/1m/",
+        put="the file ratings.dat, or ratings.parquet with columns user, item and rating",
+        folders=("movielens-1m", "ml-1m"),
+        layouts=(Layout("MovieLens ratings", interactions.movielens_parts, interactions.read_movielens),),
+    ),
+    NamedSet(
+        "steam",
+        "3,757 people and which of 4,789 games they have",
+        counts={"train": (2_757,), "validation": (500,), "test": (500,)},
+        columns={"label": (USER,)},
+        license="DbCL 1.0",
+        get="https://www.kaggle.com/datasets/tamber/steam-video-games",
+        put="interactions.parquet or interactions.csv with columns user, item and nra_part (train, validation or test)",
+        layouts=(Layout("Steam games", interactions.steam_parts, interactions.read_steam),),
+    ),
+    NamedSet(
+        "lastfm",
+        "1,877 people and which of 16,423 artists they listened to",
+        counts={"train": (1_677,), "validation": (100,), "test": (100,)},
+        columns={"label": (USER,)},
+        license="non-commercial use with citation",
+        get="https://grouplens.org/datasets/hetrec-2011/ (hetrec2011-lastfm-2k)",
+        put="the file user_artists.dat, or interactions.parquet with columns user and item",
+        folders=("lastfm", "hetrec2011-lastfm-2k"),
+        layouts=(Layout("LastFM listens", interactions.lastfm_parts, interactions.read_lastfm),),
     ),
 )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from divulge.data.dataset import Dataset
 from divulge.data.parts import require_part
-from divulge.data.sources import cifar, csvfile, faces, folder, hub, idx, npz
+from divulge.data.sources import cifar, csvfile, faces, folder, hub, idx, interactions, npz
 from divulge.errors import BadInputError
 
 
@@ -34,6 +34,7 @@ class Layout:
 
 LAYOUTS = (
     Layout("NumPy archive", npz.parts, npz.read),
+    Layout("interaction table", interactions.table_parts, interactions.read_table),
     Layout("CSV file", csvfile.parts, csvfile.read),
     Layout("parquet files", hub.parts, hub.read),
     Layout("IDX files", idx.parts, idx.read),

@@ -48,7 +48,7 @@ class Inside:
         Records that are mixed are held fixed but for the one.
         """
         records, width = self.features.shape
-        together = max(1, TOGETHER[self.features.device.type] // records)
+        together = max(1, TOGETHER["cuda" if self.features.is_cuda else "cpu"] // records)
         for chosen in torch.eye(width).to(self.features).split(together):
             if not self.mixed:
                 yield self._pulled(chosen[:, None].expand(-1, records, -1))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from divulge.models import Normalize
 from divulge.models.layers import Flatten
 
-FREE = (nn.Flatten, Flatten, nn.Identity, nn.ReLU, nn.Tanh, nn.Dropout)
+FREE = (nn.Flatten, Flatten, nn.Identity, nn.ReLU, nn.Tanh)
 
 
 def lipschitz(model: nn.Module, layer: str, like: Tensor, *, training: bool = False) -> float | None:
@@ -74,8 +74,10 @@ def _factor(module: nn.Module, x: Tensor) -> float | None:
             return float((scale / (module.running_var + module.eps).sqrt()).max())
         case nn.MaxPool2d() if _disjoint(module) and module.dilation == 1:
             return 1.0
-        case nn.AvgPool2d() if _disjoint(module) and module.divisor_override is None and module.padding == 0:
+        case nn.AvgPool2d() if _disjoint(module) and _whole(module):
             return math.prod(_pair(module.kernel_size)) ** -0.5
+        case nn.Dropout() if not module.training:
+            return 1.0
         case _ if isinstance(module, FREE):
             return 1.0
     return None
@@ -97,6 +99,11 @@ def _disjoint(module: nn.MaxPool2d | nn.AvgPool2d) -> bool:
     """Whether no input is in two windows."""
     sizes = zip(_pair(module.kernel_size), _pair(module.stride), strict=True)
     return all(window <= step for window, step in sizes)
+
+
+def _whole(module: nn.AvgPool2d) -> bool:
+    """Whether every window is divided by its own full size."""
+    return module.divisor_override is None and _pair(module.padding) == (0, 0) and not module.ceil_mode
 
 
 def _pair(size: int | tuple[int, ...]) -> tuple[int, ...]:

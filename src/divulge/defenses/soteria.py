@@ -68,9 +68,9 @@ class Soteria(Defense):
         inverse: `ratio` takes 1 over the length of row i of `dr/dx`, as the published code does; `exact` the length of
             column i of its pseudo-inverse, in float64, as its authors remark.
         layer: the fully connected layer to defend, by name; empty for the first one.
-        offset: added to `|r_i|`: 0.1 in the published code for inverting gradients, 0 in that for DLG. With any,
-            entries that are 0 and have no slope, as behind ReLU, are the first to be pruned, though it changes
-            nothing; without, the last.
+        offset: added to `|r_i|`: 0.1 in the published code for inverting gradients, 0 in that for DLG. With any, under
+            `ratio`, entries that are 0 and have no slope, as behind ReLU, are the first to be pruned, though it changes
+            nothing; else the last.
         batch: `each` record of a batch has columns of its own pruned, in its own gradient; `together` all have the same
             ones, by the sum of their scores, as in the published code. The latter also for an update over local steps,
             of which the batch at hand decides.

@@ -11,6 +11,8 @@ from divulge.metrics.images import ssim
 
 WINDOW = 3
 """Pixels a side of the window of SSIM, as in the literature on reconstruction from weights."""
+ROUNDING = 1e-6
+"""Share of a channel's length up to which what varies in it is rounding."""
 
 
 def correlation(candidates: Tensor, records: Tensor) -> Tensor:
@@ -25,6 +27,9 @@ def correlation(candidates: Tensor, records: Tensor) -> Tensor:
 
     Returns:
         float32 `(n, k)`, -1 to 1.
+
+    Raises:
+        BadInputError: different shapes.
 
     Example:
         >>> correlation(torch.tensor([[0.0, 1.0, 0.0]]), torch.tensor([[2.0, 4.0, 2.0], [1.0, 0.0, 1.0]])).tolist()
@@ -100,4 +105,6 @@ def matches(candidates: Tensor, records: Tensor, held_out: Tensor, *, center: Te
 def _standard(records: Tensor) -> Tensor:
     channels = records.flatten(2) if records.ndim > 2 else records[:, None]
     centered = channels - channels.mean(dim=2, keepdim=True)
-    return normalize(centered, dim=2).flatten(1) / channels.shape[1] ** 0.5
+    # what is left of a constant channel is rounding, which would be as long as any other once brought to length 1
+    varies = centered.norm(dim=2, keepdim=True) > ROUNDING * channels.norm(dim=2, keepdim=True)
+    return (normalize(centered, dim=2) * varies).flatten(1) / channels.shape[1] ** 0.5

@@ -15,7 +15,7 @@ class Recognition:
     """How a recognizer names drawings.
 
     Args:
-        rank: of the right class among all, 0 for named first, int64 `(k,)`.
+        rank: of the right class among all, 0 for named first, int64 `(k,)`; classes that are as close count as closer.
         classes: how many there are to name.
     """
 
@@ -34,7 +34,7 @@ class Recognition:
 
 
 def recognize(drawings: Tensor, targets: Tensor, photographs: Tensor, people: Tensor) -> Recognition:
-    """Name each drawing by the photograph that correlates with it most.
+    """Name each drawing by the photograph that correlates with it most; one that is blank names nobody.
 
     Args:
         drawings: `(k, *shape)`.
@@ -43,13 +43,19 @@ def recognize(drawings: Tensor, targets: Tensor, photographs: Tensor, people: Te
         people: whom each shows `(n,)`, every one of `targets` among them.
 
     Raises:
-        BadInputError: somebody of whom there is no photograph.
+        BadInputError: no drawing, NaN, drawings and targets of different numbers, or somebody of whom there is no
+            photograph.
 
     Example:
         >>> photographs = torch.eye(3)
         >>> recognize(photographs[:2] + 0.1, torch.tensor([0, 1]), photographs, torch.tensor([0, 1, 2])).rank.tolist()
         [0, 0]
     """
+    if len(drawings) == 0 or targets.shape != drawings.shape[:1] or not drawings.isfinite().all():
+        raise BadInputError(
+            f"recognize: expected one finite drawing or more and a class for each, got {len(drawings)} drawings and "
+            f"targets of shape {tuple(targets.shape)}."
+        )
     known = people.unique()
     if missing := sorted(set(targets.tolist()) - set(known.tolist())):
         raise BadInputError(f"recognize: no photograph of class {missing[0]}. Hold some records of every class back.")
@@ -57,4 +63,4 @@ def recognize(drawings: Tensor, targets: Tensor, photographs: Tensor, people: Te
     closeness = torch.stack([alike[:, people == person].amax(dim=1) for person in known], dim=1)
     place = torch.searchsorted(known, targets)
     own = closeness.gather(1, place[:, None])
-    return Recognition((closeness > own).sum(dim=1), len(known))
+    return Recognition((closeness >= own).sum(dim=1) - 1, len(known))

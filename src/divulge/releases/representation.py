@@ -16,14 +16,14 @@ class Representation:
         layer: its name.
 
     Raises:
-        BadInputError: no matrix, or values that are not finite.
+        BadInputError: no matrix, one without records or features, or values that are not finite.
     """
 
     values: np.ndarray
     layer: str = ""
 
     def __post_init__(self) -> None:
-        if self.values.ndim != 2 or not np.isfinite(self.values).all():
+        if self.values.ndim != 2 or not self.values.size or not np.isfinite(self.values).all():
             raise BadInputError(
                 f"representation{f' of {self.layer}' if self.layer else ''}: expected finite numbers (records, "
                 f"features), got shape {self.values.shape}{'' if np.isfinite(self.values).all() else ' with NaN'}."

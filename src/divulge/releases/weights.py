@@ -17,7 +17,7 @@ class Weights:
         classes: how many.
 
     Raises:
-        BadInputError: sizes below 1, or weights that are not finite.
+        BadInputError: sizes below 1, or weights or buffers that are not finite.
     """
 
     model: nn.Module
@@ -25,10 +25,10 @@ class Weights:
     classes: int
 
     def __post_init__(self) -> None:
-        if min(*self.shape, self.classes) < 1:
+        if not self.shape or min(*self.shape, self.classes) < 1:
             raise BadInputError(
                 f"weights: expected sizes of 1 or more, got records of shape {self.shape} and {self.classes} classes."
             )
-        for name, weight in self.model.named_parameters():
+        for name, weight in self.model.state_dict().items():
             if not weight.isfinite().all():
                 raise BadInputError(f"weights: {name} holds NaN or infinity. Attack a trained network.")

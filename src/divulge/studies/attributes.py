@@ -30,7 +30,7 @@ class Embedder:
         row: its name in words.
         recipe: how it is trained.
         defense: what acts in training.
-        published: the literature's numbers by metric.
+        published: the literature's numbers by metric; those on the attribute are of the last layer before the answer.
     """
 
     row: str
@@ -122,9 +122,11 @@ class AttributeStudy(Study):
             fresh = right[~np.asarray(target.arrays["members"])[0]]
             task = Finding("test accuracy", *accuracy(np.ones(len(fresh), dtype=bool), fresh), n=len(fresh))
             rows.append(percent(task, row=one.row, published=one.published.get("test accuracy")))
-            for name, probe in sorted(read.facts["probes"].items(), key=lambda item: _place(item[0])):
-                row = f"{one.row}, layer {name} ({probe})"
-                rows += _guessed(row, truth, _guess(read, name), _guess(blank, name), one.published)
+            names = sorted(read.facts["probes"], key=_place)
+            for name in names:
+                row = f"{one.row}, layer {name} ({read.facts['probes'][name]})"
+                published = one.published if name == names[-2:][0] else {}
+                rows += _guessed(row, truth, _guess(read, name), _guess(blank, name), published)
         return rows
 
 

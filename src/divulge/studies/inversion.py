@@ -17,7 +17,7 @@ from divulge.auditing.train import Training, train
 from divulge.data import Dataset, load, split
 from divulge.defenses import DEFENSES
 from divulge.errors import BadInputError
-from divulge.metrics import Estimate, Finding, accuracy
+from divulge.metrics import Estimate, Finding, accuracy, bootstrap
 from divulge.metrics.images import ssim
 from divulge.metrics.recognition import Recognition, recognize
 from divulge.models import MODELS
@@ -209,13 +209,14 @@ class InversionStudy(Study):
         named, chance = self._named(drawn, held_out), self._named(nothing, held_out)
         row = f"{one.row}, {attack}"
         rows = [_recognized(row, named, count, chance, published=one.published) for count in (1, 5)]
-        people = means.repeat(self.seeds, 1, 1, 1)
-        alike = ssim(drawn.flatten(0, 1), people)
-        control = float(ssim(nothing.flatten(0, 1), people).mean())
-        mean = float(alike.mean())
+        alike, other = (
+            ssim(images.flatten(0, 1), means.repeat(self.seeds, 1, 1, 1)).view(self.seeds, -1).mean(dim=0).numpy()
+            for images in (drawn, nothing)
+        )
+        mean = bootstrap(np.mean, alike, seed=0)  # over people; the networks of one person are no new victims
         return [
             *rows,
-            Row(row, "SSIM with the mean photograph", "1", None, mean, None, None, len(alike), control, None),
+            Row(row, "SSIM with the mean photograph", "1", None, *mean, len(alike), float(other.mean()), None),
         ]
 
     def _named(self, drawn: torch.Tensor, held_out: Dataset) -> Recognition:

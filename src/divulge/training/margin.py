@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from divulge.data import Dataset
 from divulge.errors import BadInputError
+from divulge.models import seeded
 from divulge.models.layers import measure
 
 GROWTH, SHRINK = 1.02, 0.7
@@ -42,11 +43,8 @@ class Descent:
     precision: Literal["float32", "float64"] = "float64"
 
     def __post_init__(self) -> None:
-        if (
-            min(self.loss, self.steps, self.length) <= 0
-            or self.weight_decay < 0
-            or (self.lr is not None and self.lr <= 0)
-        ):
+        given = (self.loss, self.steps, self.length, 1.0 if self.lr is None else self.lr)
+        if not (all(value > 0 for value in given) and self.weight_decay >= 0):
             raise BadInputError(
                 f"descent: expected a positive loss, steps, length and lr and no negative weight_decay, got {self}."
             )
@@ -57,7 +55,7 @@ class Descended:
     """Where a descent ended.
 
     Args:
-        loss: mean cross-entropy in nats.
+        loss: mean cross-entropy in nats, after the last step.
         steps: how many were taken.
         reached: whether the loss asked for was reached.
     """
@@ -70,7 +68,10 @@ class Descended:
 def fit_to_margin(
     model: nn.Module, data: Dataset, descent: Descent, *, watch: Callable[[int, float], None] = lambda step, loss: None
 ) -> Descended:
-    """Train `model` in place on all of `data` at once and leave it in evaluation mode; nothing is drawn at random.
+    """Train `model` in place on all of `data` at once and leave it in evaluation mode, where it is.
+
+    Nothing is drawn at random, unless the model itself draws, as dropout does: that is the same in every training, and
+    the global random state is as before afterwards. A descent also ends where the loss has no slope any more.
 
     Args:
         model: maps float32 `(N, *shape)` to logits `(N, classes)`; a fresh `Standardize` in it measures `data`.
@@ -79,33 +80,39 @@ def fit_to_margin(
         watch: called after each step with its number from 1 and the loss before it.
 
     Raises:
-        BadInputError: no records, or a loss that is not finite.
+        BadInputError: no records, a model that learns nothing, or a loss that is not finite.
     """
     if len(data) == 0:
         raise BadInputError("fit_to_margin: expected one record or more, got none.")
     measure(model, data.inputs)
     trained = copy.deepcopy(model).train().to(torch.float64 if descent.precision == "float64" else torch.float32)
     weights: list[Tensor] = [weight for weight in trained.parameters() if weight.requires_grad]
-    inputs = data.inputs.to(weights[0].dtype)
+    if not weights:
+        raise BadInputError("fit_to_margin: the model has no weights to train. Set requires_grad on some.")
+    inputs, targets = data.inputs.to(weights[0]), data.targets.to(weights[0].device)
     length, before = descent.length, math.inf
-    for step in range(1, descent.steps + 1):
-        loss = functional.cross_entropy(trained(inputs).double(), data.targets)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise BadInputError(
-                f"fit_to_margin: the loss is {value} at step {step}. Lower length={descent.length} or lr={descent.lr}."
-            )
-        if value <= descent.loss:
-            break
-        slopes = list(torch.autograd.grad(loss, weights))
-        with torch.no_grad():
-            if descent.weight_decay:
-                torch._foreach_add_(slopes, weights, alpha=descent.weight_decay)
-            length = min(length * (GROWTH if value <= before else SHRINK), descent.length)
-            norm = float(torch.stack(torch._foreach_norm(slopes)).norm())
-            torch._foreach_add_(weights, slopes, alpha=-(descent.lr or length / max(norm, 1e-300)))
-        before = value
-        watch(step, value)
+    with seeded(0):
+        for taken in range(descent.steps + 1):
+            loss = functional.cross_entropy(trained(inputs).double(), targets)
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise BadInputError(
+                    f"fit_to_margin: the loss is {value} after {taken} steps. Lower length={descent.length} or "
+                    f"lr={descent.lr}."
+                )
+            if value <= descent.loss or taken == descent.steps:
+                break
+            slopes = list(torch.autograd.grad(loss, weights))
+            with torch.no_grad():
+                if descent.weight_decay:
+                    torch._foreach_add_(slopes, weights, alpha=descent.weight_decay)
+                norm = float(torch.stack(torch._foreach_norm(slopes)).norm())
+                if not norm:
+                    break
+                length = min(length * (GROWTH if value <= before else SHRINK), descent.length)
+                torch._foreach_add_(weights, slopes, alpha=-(descent.lr or length / norm))
+            before = value
+            watch(taken + 1, value)
     model.load_state_dict(trained.float().state_dict())
     model.eval()
-    return Descended(value, step, value <= descent.loss)
+    return Descended(value, taken, value <= descent.loss)

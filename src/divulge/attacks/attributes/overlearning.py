@@ -11,6 +11,9 @@ from divulge.attacks.base import Attack
 from divulge.errors import BadInputError
 from divulge.releases import Representation
 
+NEIGHBORS = 25
+"""Records that vote where the nearest ones do."""
+
 
 @dataclass(frozen=True)
 class Overlearning(Attack):
@@ -18,7 +21,7 @@ class Overlearning(Attack):
 
     Song and Shmatikov 2020 (arXiv 1905.11742). Features are standardized. Of several kinds of probes the one that is
     right most often on parts of the adversary's records that it was not fitted on is taken; the records to guess have
-    no part in the choice.
+    no part in the choice. Kinds that need more records than the adversary has are left out.
 
     Args:
         probes: kinds to choose from: `logistic`, `mlp-256-128`, `mlp-128-64`, `boosting`, `neighbors`.
@@ -52,13 +55,19 @@ class Overlearning(Attack):
             release: of the records to guess.
 
         Raises:
-            BadInputError: features that differ, an attribute that never varies, or fewer records of a value than folds.
+            BadInputError: features that differ, values that are no whole numbers from 0, an attribute that never
+                varies, fewer records of a value than folds, or too few records for every probe.
         """
         attribute = np.asarray(attribute)
         if known.values.shape[1] != release.values.shape[1] or attribute.shape != (len(known),):
             raise BadInputError(
                 f"overlearning: expected the same features of both and an attribute for each known record, got shapes "
                 f"{known.values.shape} and {release.values.shape} and attributes of shape {attribute.shape}."
+            )
+        if not np.issubdtype(attribute.dtype, np.integer) or attribute.min(initial=0) < 0:
+            raise BadInputError(
+                f"overlearning: expected values of the attribute as whole numbers from 0, got {attribute.dtype} from "
+                f"{attribute.min(initial=0)}. Number the categories, and leave out records whose value is unknown."
             )
         values, counts = np.unique(attribute, return_counts=True)
         if len(values) < 2 or counts.min() < self.folds:
@@ -67,18 +76,25 @@ class Overlearning(Attack):
                 f"overlearning: expected two values of the attribute or more, each on {self.folds} known records or "
                 f"more, got counts {seen}. Merge or drop rare values."
             )
-        right = {probe: self._right(probe, known.values, attribute) for probe in self._able()}
+        able = self._able(len(known) * (self.folds - 1) // self.folds, len(values))
+        right = {probe: self._right(probe, known.values, attribute) for probe in able}
         best = max(right, key=lambda probe: right[probe])
         fitted = self._made(best).fit(known.values, attribute)
         probabilities = np.zeros((len(release), int(values.max()) + 1))
         probabilities[:, values] = fitted.predict_proba(release.values)
         return AttributeGuesses(probabilities, {"probe": best, **{f"accuracy of {p}": v for p, v in right.items()}})
 
-    def _able(self) -> list[str]:
+    def _able(self, records: int, values: int) -> list[str]:
+        """The probes that can be fitted on that many records of so many values."""
         able = [probe for probe in self.probes if not self.balanced or probe in ("logistic", "boosting")]
         if not able:
             raise BadInputError("overlearning: only logistic and boosting can weigh rare values. Name one of them.")
-        return able
+        enough = [probe for probe in able if records >= _needed(probe, values)]
+        if not enough:
+            raise BadInputError(
+                f"overlearning: {records} records to fit on are too few for {', '.join(able)}. Take logistic."
+            )
+        return enough
 
     def _right(self, probe: str, features: np.ndarray, attribute: np.ndarray) -> float:
         """Share of held-out records that a probe gets right; the mean over values if they count alike."""
@@ -93,6 +109,13 @@ class Overlearning(Attack):
         from sklearn.preprocessing import StandardScaler
 
         return make_pipeline(StandardScaler(), PROBES[probe](self.seed, "balanced" if self.balanced else None))
+
+
+def _needed(probe: str, values: int) -> int:
+    """Records that a probe is fitted on at least; a tenth of those of an MLP tell it when to stop."""
+    if probe == "neighbors":
+        return NEIGHBORS
+    return 10 * values if probe.startswith("mlp") else 0
 
 
 def _logistic(seed: int, weights: str | None) -> Any:
@@ -119,7 +142,7 @@ def _boosting(seed: int, weights: str | None) -> Any:
 def _neighbors(seed: int, weights: str | None) -> Any:
     from sklearn.neighbors import KNeighborsClassifier
 
-    return KNeighborsClassifier(25)
+    return KNeighborsClassifier(NEIGHBORS)
 
 
 PROBES: dict[str, Callable[[int, str | None], Any]] = {

@@ -42,7 +42,8 @@ class GaussNewton(GradientAttack):
     what a trained network needs. For smooth activations and batches of one. Works in float64, by dense Jacobians.
 
     It starts from what `peel` finds, or where that leaves much over, from a short `bias-anchored` search if that leaves
-    less. `matching` is the share of the equations left over.
+    less. `matching` is the share of the equations left over. A record that shares no signal, or nothing but it, is not
+    found.
 
     Args:
         steps: of Levenberg and Marquardt's method, at most.
@@ -91,7 +92,7 @@ class GaussNewton(GradientAttack):
             shares = torch.tensor([problem.left(point) for problem, point in zip(problems, tried, strict=True)])
             better = shares < left
             points[better], left[better] = tried[better], shares[better]
-        found = torch.tensor([bool(problem.signal.any()) for problem in problems])
+        found = torch.tensor([bool(problem.signal.any() and problem.told.any()) for problem in problems])
         inputs, matching, steps = torch.zeros(len(records), 1, *first.shape), torch.ones(len(records)), list[int]()
         sure = torch.zeros_like(found)
         for victim, problem in enumerate(problems):

@@ -69,7 +69,7 @@ def levenberg_marquardt(
         residuals: of a point `(n,)`, `(m,)`.
         jacobian: their derivative, transposed, `(n, m)`.
         start: the first point, float64.
-        size: what the norm of the residuals is compared with.
+        size: what the norm of the residuals is compared with; with 0 nothing is told, and the start is given back.
         steps: at most.
 
     Example:
@@ -78,6 +78,8 @@ def levenberg_marquardt(
         >>> round(found.point.item(), 6)
         1.414214
     """
+    if size == 0:
+        return Minimum(start, left=1.0, error=math.inf, determined=False, steps=0)
     point, left, damping, taken = start, residuals(start), FIRST, 0
     while True:
         slopes = jacobian(point)

@@ -16,7 +16,7 @@ class Inversions:
     Args:
         inputs: float32 `(k, *shape)`.
         targets: their classes `(k,)`.
-        confidence: of the model in each, `(k,)`.
+        confidence: of the model in each, `(k,)`; where labels alone were answered, 1 if it is given its class, else 0.
         queries: how many records the model was asked about for each class; 0 where its gradients were used.
         facts: what else there is to say.
     """

@@ -1,5 +1,6 @@
 """Model inversion by asking: slopes are estimated from answers, in the few directions that public records vary in."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -33,7 +34,7 @@ class BlackBoxInversion(InversionAttack):
         queries: records asked about for each class, at most.
         pairs: mirrored pairs of steps that one estimate is made of.
         spread: length of those steps, in standard deviations of the public records.
-        lr: length of a move, likewise.
+        lr: length of a move, likewise; with posteriors it falls to zero along the search.
         dimensions: principal components of public records to search in; None for the entries themselves.
         box: the entries that are allowed; None for all.
     """
@@ -50,7 +51,8 @@ class BlackBoxInversion(InversionAttack):
     box: tuple[float, float] | None = (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        if min(self.pairs, self.spread, self.lr) <= 0 or self.queries < 2 * self.pairs + 1:
+        positive = self.pairs > 0 and 0 < self.spread < math.inf and 0 < self.lr < math.inf
+        if not positive or self.queries < 2 * self.pairs + 1:
             raise BadInputError(
                 f"inversion-by-queries: expected positive pairs, spread and lr, and queries for one estimate or more "
                 f"({2 * self.pairs + 1}), got {self.pairs}, {self.spread}, {self.lr} and {self.queries}."
@@ -88,17 +90,16 @@ class BlackBoxInversion(InversionAttack):
             return cross_entropy(logits, targets), logits.argmax(dim=1) == targets
 
         found = self._by_posteriors if self.answers == "posteriors" else self._by_labels
-        points, reached, spent = found(wanted, where.dimensions, ask, generator)
+        points, confidence, spent = found(wanted, where.dimensions, ask, generator)
         records = where.records(points)
         records = records if self.box is None else records.clamp(*self.box)
-        confidence = torch.from_numpy(release.logits(records)).softmax(dim=1).gather(1, wanted[:, None])[:, 0].float()
-        if self.answers == "labels":
-            confidence = reached.float()
-        return Inversions(records, wanted, confidence, queries=spent + 1, facts={"not reached": int((~reached).sum())})
+        facts = {"not reached": int((confidence == 0).sum())} if self.answers == "labels" else {}
+        return Inversions(records, wanted, confidence, queries=spent, facts=facts)
 
     def _by_posteriors(
         self, wanted: Tensor, dimensions: int, ask: Ask, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, int]:
+        """Points, the posterior of the class at each, and how many records each class was asked about."""
         points = torch.zeros(len(wanted), dimensions)
         best, least = points.clone(), torch.full((len(wanted),), torch.inf, dtype=torch.float64)
         targets = wanted.repeat_interleave(2 * self.pairs + 1)
@@ -114,11 +115,12 @@ class BlackBoxInversion(InversionAttack):
             slope = (apart[..., None] * draw).mean(dim=1)
             fade = 1 - step / steps
             points = points - fade * self.lr * slope / slope.norm(dim=1, keepdim=True).clamp_min(1e-20)
-        return best, torch.ones(len(wanted), dtype=torch.bool), steps * (2 * self.pairs + 1)
+        return best, (-least).exp().float(), steps * (2 * self.pairs + 1)
 
     def _by_labels(
         self, wanted: Tensor, dimensions: int, ask: Ask, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, int]:
+        """The same; in place of the posterior 1 where a point is given the label and 0 where none was found."""
         points, spent = torch.zeros(len(wanted), dimensions), 0
         reached = torch.zeros(len(wanted), dtype=torch.bool)
         while not reached.all() and spent + self.pairs <= self.queries // 4:
@@ -133,7 +135,7 @@ class BlackBoxInversion(InversionAttack):
             spent += self.pairs
         radius = torch.full((len(wanted),), self.spread)
         count = 2 * self.pairs
-        while spent + count <= self.queries and reached.any():
+        while spent + count < self.queries and reached.any():
             drawn = torch.randn(len(wanted), count, dimensions, generator=generator)
             drawn = drawn / drawn.norm(dim=2, keepdim=True)
             _, hit = ask(
@@ -149,4 +151,4 @@ class BlackBoxInversion(InversionAttack):
             _, stays = ask(points + step, wanted)
             spent += 1
             points = torch.where((reached & stays & ~inside)[:, None], points + step, points)
-        return points, reached, spent
+        return points, reached.float(), spent

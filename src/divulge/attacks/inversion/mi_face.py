@@ -1,6 +1,7 @@
 """Model inversion with the model in hand: down the slope of its confidence."""
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -25,7 +26,8 @@ class MIFace(InversionAttack):
 
     Fredrikson et al. 2015 (doi 10.1145/2810103.2813677). As published: `cost="confidence"`, `unit=False`, `lr=0.1`,
     `steps=5000`, `box=None`. The defaults take steps of equal length down the cross-entropy inside the pixels' range,
-    which needs a fiftieth of the steps. The best record seen of each class is kept, as a copy.
+    which needs a fiftieth of the steps. The best record seen of each class is kept, as a copy. The search runs on the
+    CPU.
 
     Args:
         cost: what is lowered; see `divulge.attacks.inversion.costs`.
@@ -60,7 +62,8 @@ class MIFace(InversionAttack):
     starts: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.patience, self.starts) < 1 or self.lr <= 0 or self.tv < 0 or not 0 <= self.momentum < 1:
+        whole = min(self.steps, self.patience, self.starts) >= 1
+        if not (whole and 0 < self.lr < math.inf and 0 <= self.tv < math.inf and 0 <= self.momentum < 1):
             raise BadInputError(
                 "mi-face: expected steps, patience and starts of 1 or more, a positive lr, no negative tv and a "
                 f"momentum from 0 to below 1, got {self.steps}, {self.patience}, {self.starts}, {self.lr}, {self.tv} "
@@ -89,13 +92,13 @@ class MIFace(InversionAttack):
             generator: of further starts.
 
         Raises:
-            BadInputError: a class that the model does not have, images asked of what is no image, or a model without
-                slopes.
+            BadInputError: a class that the model does not have, images asked of what is no image, dimensions without
+                public records, or a model without slopes or with other classes than the release says.
         """
         wanted = wanted_classes(classes, release.classes)
         if (self.tv or self.smooth) and len(release.shape) != 3:
             raise BadInputError(f"mi-face: tv and smooth are for images (C, H, W), got records of {release.shape}.")
-        model = copy.deepcopy(release.model).eval().requires_grad_(False)
+        model = copy.deepcopy(release.model).cpu().eval().requires_grad_(False)
         where = space(release.shape, knowledge.data, self.dimensions)
         targets = wanted.repeat(self.starts)
         points = torch.zeros(len(targets), where.dimensions)
@@ -105,14 +108,17 @@ class MIFace(InversionAttack):
         waited = torch.zeros(len(targets), dtype=torch.long)
         moving = torch.ones(len(targets), dtype=torch.bool)
         steps = 0
-        while steps < self.steps and moving.any():
-            steps += 1
+        while True:
             here = points[moving].requires_grad_()
             records = where.records(here)
             with torch.enable_grad():
                 logits = model(self._boxed(records))
                 if not logits.requires_grad:
                     raise BadInputError("mi-face: the model's answer has no slope. Use inversion-by-queries.")
+                if logits.ndim != 2 or logits.shape[1] != release.classes:
+                    raise BadInputError(
+                        f"mi-face: expected logits of {release.classes} classes, got shape {tuple(logits.shape)}."
+                    )
                 values = COSTS[self.cost](logits, targets[moving])
                 total = values + self.tv * _variation(records) if self.tv else values
                 (slope,) = torch.autograd.grad(total.sum(), here)
@@ -121,12 +127,15 @@ class MIFace(InversionAttack):
             numbers = moving.nonzero()[:, 0]
             best[numbers[better]], least[numbers[better]] = here.detach()[better], values[better]
             waited[numbers] = torch.where(better, 0, waited[numbers] + 1)
+            posterior = logits.detach().softmax(dim=1).gather(1, targets[moving][:, None])[:, 0]
+            done = (waited[numbers] >= self.patience) | (posterior >= self.target_confidence)
+            if steps == self.steps or done.all():
+                break
+            steps += 1
             if self.unit:
                 slope = slope / slope.norm(dim=1, keepdim=True).clamp_min(1e-20)
             along[moving] = self.momentum * along[moving] - self.lr * slope
             points[moving] = self._processed(here.detach() + along[moving], release.shape)
-            posterior = logits.detach().softmax(dim=1).gather(1, targets[moving][:, None])[:, 0]
-            done = (waited[numbers] >= self.patience) | (posterior >= self.target_confidence)
             moving[numbers[done]] = False
         records = self._boxed(where.records(best))
         confidence = model(records).softmax(dim=1).gather(1, targets[:, None])[:, 0].view(self.starts, -1)
@@ -151,9 +160,7 @@ def wanted_classes(classes: Sequence[int] | None, known: int) -> Tensor:
     """The classes that are asked for, checked; all `known` ones if None."""
     wanted = torch.arange(known) if classes is None else torch.tensor(list(classes), dtype=torch.long)
     if len(wanted) == 0 or not (wanted.min() >= 0 and wanted.max() < known):
-        raise BadInputError(
-            f"inversion: expected classes from 0 to {known - 1}, one or more, got {list(classes or [])}."
-        )
+        raise BadInputError(f"inversion: expected classes from 0 to {known - 1}, one or more, got {wanted.tolist()}.")
     return wanted
 
 

@@ -1,11 +1,13 @@
 """A fully connected ReLU network taken apart into the matrices that the stationarity equations are written in."""
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from divulge.attacks.reconstruction.stationarity import Residual, stationarity
+from divulge.errors import BadInputError
 from divulge.models.layers import Normalize, OneLogit, Standardize
 from divulge.releases import Weights
 
@@ -37,28 +39,35 @@ class Chain:
 
     @classmethod
     def of(cls, release: Weights, *, hidden: bool = True) -> "Chain | None":
-        """Take a network apart; None if it is anything else than a sequence of these layers."""
+        """Take a network apart, on the CPU; None if it is no sequence of these layers, or not all of it was trained.
+
+        Raises:
+            BadInputError: a network that takes records of another shape, or answers for other classes.
+        """
         model = release.model
-        if not isinstance(model, nn.Sequential):
+        if type(model) is not nn.Sequential or not all(weight.requires_grad for weight in model.parameters()):
             return None
-        size = int(torch.tensor(release.shape).prod())
-        mean, std = torch.zeros(size), torch.ones(size)
-        layers: list[nn.Module] = list(model)
-        if layers and isinstance(layers[0], (Normalize, Standardize)):
-            mean, std = (part.expand(release.shape).flatten() for part in (layers[0].mean, layers[0].std))
-            layers = layers[1:]
-        layers = [layer for layer in layers if not isinstance(layer, nn.Flatten)]
+        mean, std = shift(release)
+        layers = [layer for layer in model if not isinstance(layer, nn.Flatten)]
+        layers = layers[1:] if layers and isinstance(layers[0], (Normalize, Standardize)) else layers
         binary = bool(layers) and isinstance(layers[-1], OneLogit)
         layers = layers[:-1] if binary else layers
         linear = [layer for layer in layers[::2] if isinstance(layer, nn.Linear)]
         between = [layer for layer in layers[1::2] if isinstance(layer, nn.ReLU)]
         if not linear or len(linear) != len(between) + 1 or len(linear) + len(between) != len(layers):
             return None
+        taken, answers = linear[0].in_features, linear[-1].out_features
+        fitting = (answers, release.classes) == (1, 2) if binary else answers == release.classes
+        if taken != len(mean) or not fitting:
+            raise BadInputError(
+                f"kkt: expected a network for records of shape {release.shape} and {release.classes} classes, got one "
+                f"of {taken} inputs and {2 if binary else answers} logits."
+            )
         return cls(
-            tuple(layer.weight.detach() for layer in linear),
-            tuple(None if layer.bias is None else layer.bias.detach() for layer in linear),
-            mean.detach(),
-            std.detach(),
+            tuple(layer.weight.detach().cpu() for layer in linear),
+            tuple(None if layer.bias is None else layer.bias.detach().cpu() for layer in linear),
+            mean,
+            std,
             hidden=hidden,
         )
 
@@ -87,6 +96,26 @@ class Chain:
     def outside(self, points: Tensor) -> Tensor:
         """Shifted and scaled records `(..., D)` from coordinates."""
         return points if self.basis is None else points @ self.basis
+
+
+def shift(release: Weights) -> tuple[Tensor, Tensor]:
+    """What a sequence's first layer takes from a record and what it divides by, `(D,)` each; else zeros and ones.
+
+    Raises:
+        BadInputError: a first layer for records of another shape.
+    """
+    shape, model = release.shape, release.model
+    first = next(iter(model), None) if type(model) is nn.Sequential else None
+    if not isinstance(first, (Normalize, Standardize)):
+        return torch.zeros(math.prod(shape)), torch.ones(math.prod(shape))
+    fitting = (shape,) if isinstance(first, Standardize) else ((shape[0], 1, 1), (1, 1, 1))
+    if tuple(first.mean.shape) not in fitting:
+        raise BadInputError(
+            f"kkt: expected a network for records of shape {shape}, got a first layer with means of shape "
+            f"{tuple(first.mean.shape)}."
+        )
+    mean, std = (part.detach().cpu().expand(shape).flatten() for part in (first.mean, first.std))
+    return mean, std
 
 
 def _edge(sizes: Tensor, shape: tuple[int, ...]) -> float:

@@ -27,7 +27,7 @@ class Candidates:
         targets: class numbers `(n,)`.
         multipliers: how much of the weights each explains `(n,)`.
         run: the number of the search that each comes from `(n,)`.
-        losses: the attacker's own loss at the end of each search `(runs,)`; infinite for one that diverged.
+        losses: the attacker's own loss at the last step of each search `(runs,)`; infinite for one that diverged.
         facts: what else there is to say.
     """
 
@@ -49,8 +49,9 @@ class KKT(Attack):
     the margin are part of the sum.
 
     Fully connected networks are searched with exact slopes in closed form, many runs side by side, and in the few
-    dimensions that their first layer was trained in, where these stand out; any other ReLU network by differentiating
-    twice. Every run draws its own settings, and only the attacker's loss ranks them.
+    dimensions that their first layer was trained in, where these stand out; any other network whose ReLUs are modules
+    by differentiating twice. Candidates are drawn toward `[0, 1]`, where the entries of records are. Every run draws
+    its own settings, and only the attacker's loss ranks them. The search runs on the CPU.
 
     Args:
         candidates: of each class; twice its training records, as published.
@@ -63,9 +64,9 @@ class KKT(Attack):
         start: range of the standard deviation of the candidates' first values, drawn likewise.
         least: range of the least multiplier.
         sharpness: range of the smooth ReLU's.
-        hidden: whether the layers between the first and the last are matched; they began at random, and little of
-            them is the records' unless training was long.
-        narrow: whether to search only in the dimensions that stand out, where no more than half do.
+        hidden: of a fully connected network, whether the layers between the first and the last are matched; they began
+            at random, and little of them is the records' unless training was long. All layers of any other are.
+        narrow: of a fully connected network, whether to search only in the dimensions that stand out, where some do.
     """
 
     name: ClassVar[str] = "kkt"
@@ -92,7 +93,7 @@ class KKT(Attack):
             )
         for name in ("lr", "multiplier_lr", "start", "least", "sharpness"):
             low, high = getattr(self, name)
-            if not 0 < low <= high:
+            if not 0 < low <= high < math.inf:
                 raise BadInputError(f"kkt: expected a range of {name} from above 0 upward, got {low} to {high}.")
 
     def run(
@@ -106,7 +107,7 @@ class KKT(Attack):
             watch: called now and then with the share that is done.
 
         Raises:
-            BadInputError: a network without weights to explain.
+            BadInputError: a network without weights to explain, of records of another shape, or for other classes.
         """
         if not any(weight.requires_grad for weight in release.model.parameters()):
             raise BadInputError("kkt: no weights of the network were trained, so there is nothing to explain.")

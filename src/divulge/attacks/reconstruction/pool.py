@@ -41,7 +41,7 @@ def pooled(found: Sequence[Candidates], *, searches: int, center: Tensor) -> Can
     left = torch.ones(len(inputs), dtype=torch.bool)
     alike.fill_diagonal_(True)
     leaders, groups = [], []
-    for leader in multipliers.argsort(descending=True).tolist():
+    for leader in multipliers.abs().argsort(descending=True).tolist():
         if left[leader]:
             leaders.append(leader)
             groups.append((alike[leader] & left).nonzero()[:, 0])

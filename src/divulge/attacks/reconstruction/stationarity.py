@@ -64,7 +64,7 @@ def stationarity(
         multipliers: `(R, m)`.
         targets: class of each candidate `(R, m)`.
         sharpness: of each run `(R,)`.
-        hidden: whether the layers between the first and the last are matched too.
+        hidden: whether the layers between the first and the last are matched too, weights and biases.
     """
     sharp = sharpness[:, None, None]
     depth = len(weights)
@@ -101,7 +101,7 @@ def stationarity(
             slope_down = -2 * (lifted[layer] - similar @ share)
             down_weight = passed[layer - 1] if layer else down @ weight
             slope_up = -2 * scaled * (down_weight - (down @ share.mT) @ up)
-        if bias is not None:
+        if bias is not None and matched[layer]:
             left = bias - share.sum(1)
             value = value + left.square().sum(1)
             slope_down = slope_down - 2 * left[:, None]

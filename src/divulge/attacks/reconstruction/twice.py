@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from divulge.attacks.reconstruction.chain import shift
 from divulge.attacks.reconstruction.stationarity import Residual, margin_slopes
+from divulge.errors import BadInputError
 from divulge.models.layers import Normalize, Standardize
 from divulge.releases import Weights
 
@@ -57,18 +59,15 @@ class Twice:
 
     @classmethod
     def of(cls, release: Weights) -> "Twice":
-        """A copy of the network; the one released stays as it is."""
-        model = copy.deepcopy(release.model).eval()
-        size = int(torch.tensor(release.shape).prod())
-        mean, std = torch.zeros(size), torch.ones(size)
-        if isinstance(model, nn.Sequential) and isinstance(model[0], (Normalize, Standardize)):
-            mean, std = (part.expand(release.shape).flatten() for part in (model[0].mean, model[0].std))
+        """A copy of the network, on the CPU; the one released stays as it is."""
+        model = copy.deepcopy(release.model).cpu().eval()
+        if type(model) is nn.Sequential and isinstance(model[0], (Normalize, Standardize)):
             model = model[1:]
         for parent in list(model.modules()):
-            for name, child in parent.named_children():
+            for name, child in parent._modules.items():  # named_children leaves out a layer's second place
                 if isinstance(child, nn.ReLU):
                     setattr(parent, name, SmoothReLU())
-        return cls(model, release.shape, mean, std)
+        return cls(model, release.shape, *shift(release))
 
     def inside(self, records: Tensor) -> Tensor:
         """Shifted and scaled records `(..., D)`, as they are."""
@@ -79,7 +78,11 @@ class Twice:
         return points
 
     def residual(self, points: Tensor, multipliers: Tensor, targets: Tensor, sharpness: Tensor) -> Residual:
-        """One run after another; see `divulge.attacks.reconstruction.stationarity`."""
+        """One run after another; see `divulge.attacks.reconstruction.stationarity`.
+
+        Raises:
+            BadInputError: an answer that has no logit for some class.
+        """
         smooth = [layer for layer in self.model.modules() if isinstance(layer, SmoothReLU)]
         weights: dict[str, Tensor] = {
             name: weight for name, weight in self.model.named_parameters() if weight.requires_grad
@@ -91,13 +94,21 @@ class Twice:
             point, multiplier = points[run].requires_grad_(), multipliers[run].requires_grad_()
             with torch.enable_grad():
                 logits = functional_call(self.model, weights, (point.view(-1, *self.shape),))
+                if logits.ndim != 2 or int(targets.max()) >= max(logits.shape[1], 2):
+                    raise BadInputError(
+                        f"kkt: expected a logit for each of {int(targets.max()) + 1} classes, got answers of shape "
+                        f"{tuple(logits.shape)}."
+                    )
                 margins = (margin_slopes(logits.detach(), targets[run]) * logits).sum(1)
-                sums = torch.autograd.grad((multiplier * margins).sum(), list(weights.values()), create_graph=True)
+                sums = torch.autograd.grad(
+                    (multiplier * margins).sum(), list(weights.values()), create_graph=True, materialize_grads=True
+                )
                 value = torch.stack(
                     [
                         (weight.detach() - part).square().sum()
                         for weight, part in zip(weights.values(), sums, strict=True)
                     ]
                 ).sum()
-                found.append((value.detach(), *torch.autograd.grad(value, (point, multiplier))))
+                slopes = torch.autograd.grad(value, (point, multiplier), materialize_grads=True)
+                found.append((value.detach(), *slopes))
         return Residual(*(torch.stack(parts) for parts in zip(*found, strict=True)))

@@ -78,7 +78,7 @@ def audit_strategy(deployment: Deployment, model: nn.Module, folder: Path) -> An
             answers, failed = [], []
             for reply in replies:
                 if reply.has_error():
-                    failed.append(reply.error.reason)
+                    failed.append(str(reply.error.reason))
                     continue
                 content = reply.content
                 tensors = content.array_records["record"].to_torch_state_dict()

@@ -1,7 +1,8 @@
 """What an audit of gradients found: the strongest reconstruction of each client's batch, and what it is worth."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from divulge.attacks.gradients.first_layer import FirstLayer
 from divulge.attacks.gradients.gauss_newton import GaussNewton
 from divulge.attacks.gradients.search import Search
 from divulge.auditing.gradients import scoring
-from divulge.auditing.gradients.attempt import Adversary, Attempt
+from divulge.auditing.gradients.attempt import ADVERSARIES, Adversary, Attempt
 from divulge.auditing.gradients.audit import Exchange
 from divulge.auditing.gradients.audit_plan import STAGES, searches
 from divulge.auditing.gradients.audit_steps import Pricing, Trying, others_of, price, pursue, victims_of
@@ -168,7 +169,7 @@ def gather(exchange: Exchange) -> Evidence:
             attacks |= {case: dict(list(attacks[case].items())[:1]) for case in pending if case in grid}
         for case, found in _run(exchange, attacks, pricing, prices).items():
             tried[case] |= found
-    results = {case: strongest(exchange, case, found) for case, found in tried.items()}
+    results = {case: strongest(exchange, case, found, lesser=_of_lesser(case, tried)) for case, found in tried.items()}
     return Evidence(
         plain={case.batch: results[case] for case in plain},
         defended=[results[case] for case in grid],
@@ -180,6 +181,13 @@ def gather(exchange: Exchange) -> Evidence:
 def adversaries_of(defense: Defense) -> tuple[Adversary, ...]:
     """The adversaries worth telling apart: an oracle knows more only where something is drawn."""
     return ("blind", "adaptive") if defense.randomness == "none" else ("blind", "adaptive", "oracle")
+
+
+def _of_lesser(case: Case, tried: Mapping[Case, Mapping[str, Tried]]) -> dict[str, Tried]:
+    """What adversaries who know less of the same defense made of the same clients, by attack and adversary."""
+    own = ADVERSARIES.index(case.adversary)
+    lesser = [replace(case, adversary=one) for one in ADVERSARIES[:own]]
+    return {f"{name}, {one.adversary}": found for one in lesser for name, found in tried[one].items()}
 
 
 def _settled(tried: Mapping[str, Tried]) -> bool:
@@ -233,11 +241,20 @@ def _pricing(exchange: Exchange, case: Case) -> Step:
     return Step(price, settings, {"data": exchange.data}, label=f"what {case.defense.label} does to gradients")
 
 
-def strongest(exchange: Exchange, case: Case, tried: Mapping[str, Tried]) -> Rebuilt:
+def strongest(
+    exchange: Exchange, case: Case, tried: Mapping[str, Tried], *, lesser: Mapping[str, Tried] = MappingProxyType({})
+) -> Rebuilt:
     """For each client the reconstruction that an attacker would believe: one that surely is right, else the one that
     explains most of the shared gradient.
+
+    Args:
+        exchange: the audit.
+        case: which.
+        tried: every attack that was run, by name.
+        lesser: those of adversaries who know less, who measure what is explained in another way. So theirs is taken
+            where it surely is right and nothing of their own is, or where there is nothing else.
     """
-    able = {name: one for name, one in tried.items() if not one.refused}
+    able = {name: one for name, one in (*tried.items(), *lesser.items()) if not one.refused}
     shape = (case.batch, *exchange.records.shape)
     truth, others = (
         exchange.corpus.part(part(case.batch)).inputs.unflatten(0, (-1, case.batch))[: case.clients]
@@ -249,7 +266,7 @@ def strongest(exchange: Exchange, case: Case, tried: Mapping[str, Tried]) -> Reb
     chosen = ["none"] * case.clients
     for client in range(case.clients):
         ranked = [
-            (not one.claims()[client], float(one.array("unexplained")[client]), name)
+            (0 if one.claims()[client] else 1 + (name in lesser), float(one.array("unexplained")[client]), name)
             for name, one in able.items()
             if client < one.clients and one.array("found")[client].any()
         ]

@@ -10,11 +10,14 @@ from torch import Tensor, nn
 
 from divulge.attacks.gradients import GradientAttack, Reconstructions
 from divulge.attacks.gradients.labels import labels_given_inputs
+from divulge.attacks.gradients.variational import bottleneck, open_one
 from divulge.attacks.knowledge import Knowledge
 from divulge.auditing.corpus import opened
 from divulge.auditing.gradients.attempt import Attempt, attempt
 from divulge.errors import BadInputError
+from divulge.models.stochastic import stochastic_layers
 from divulge.releases import GradientRecord, Tampering, share
+from divulge.releases.gradients import NOTHING
 from divulge.runs.step import Artifact, Context
 
 PUBLIC = "public"
@@ -37,7 +40,9 @@ class Judged(GradientAttack):
 
     The client is played again with the rebuilt batch; what counts is the share of the length of the shared gradient
     that the best multiple of the replayed one leaves over, 1 for a batch that was not rebuilt as a whole. An adversary
-    who knows a defense leaves out what that is known to withhold.
+    who knows a defense leaves out what that is known to withhold. Stochastic layers are played with what the attack
+    found them to have drawn, or what can be read of it, or what an oracle knows; where nothing tells it they draw anew,
+    and even the true batch leaves something over.
 
     Args:
         inner: the attack.
@@ -58,12 +63,38 @@ class Judged(GradientAttack):
             whole = found.found is None or bool(found.found[victim].all())
             targets = None if found.targets is None else found.targets[victim]
             if whole:
-                losses[victim] = unexplained(record, model, found.inputs[victim], targets, tampering)
+                noise = _drawn(record, model, found, knowledge, victim)
+                losses[victim] = unexplained(record, model, found.inputs[victim], targets, tampering, noise=noise)
         return replace(found, matching=losses, facts={**found.facts, "own loss": found.matching.tolist()})
 
 
+def _drawn(
+    record: GradientRecord, model: nn.Module, found: Reconstructions, knowledge: Knowledge, victim: int
+) -> dict[str, Tensor]:
+    """What the stochastic layers of a victim's model drew, by their names, as far as an attacker knows it."""
+    layers = stochastic_layers(model)
+    if not layers:
+        return {}
+    own = None if knowledge.randomness is None else knowledge.randomness[victim]
+    if isinstance(own, Mapping) and layers.keys() <= own.keys():
+        return {name: own[name] for name in layers}
+    restored = {name: values[victim] for name, values in found.noise.items()}
+    if restored and all(values.isfinite().all() for values in restored.values()):
+        return restored
+    try:
+        return {bottleneck(record, model).noise: open_one(record, model).noise}
+    except BadInputError:  # a larger batch, or no bottleneck that closed forms open
+        return {}
+
+
 def unexplained(
-    record: GradientRecord, model: nn.Module, inputs: Tensor, targets: Tensor | None, tampering: Tampering
+    record: GradientRecord,
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor | None,
+    tampering: Tampering,
+    *,
+    noise: Mapping[str, Tensor] = NOTHING,
 ) -> float:
     """Share of a shared gradient that a batch does not explain, whatever the scale, from 0 to 1.
 
@@ -73,13 +104,21 @@ def unexplained(
         inputs: a batch `(B, *shape)`.
         targets: its class numbers `(B,)`; read from the gradient if None.
         tampering: what the adversary knows of how the gradient was changed.
+        noise: what stochastic layers drew, by their names; those that are not named draw anew.
     """
     place = next(model.parameters())
     inputs = inputs.to(place.device)
     targets = labels_given_inputs(record, model, inputs) if targets is None else targets
     if not inputs.isfinite().all() or (targets < 0).any():
         return 1.0
-    again = share(model, inputs, targets.to(place.device), reduction=record.reduction, training=record.training)
+    again = share(
+        model,
+        inputs,
+        targets.to(place.device),
+        reduction=record.reduction,
+        training=record.training,
+        noise={name: values.to(place) for name, values in noise.items()},
+    )
     names = [name for name in record.gradients if not name.startswith(tampering.withheld)]
     sent, played = (
         torch.cat([one[name].double().flatten() for name in names]) for one in (record.gradients, again.gradients)

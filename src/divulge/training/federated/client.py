@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from divulge.models import seeded
+from divulge.models.stochastic import penalties
 from divulge.releases import GradientRecord
 from divulge.training.federated.settings import Federation
 
@@ -43,7 +44,7 @@ class Answer:
     Args:
         record: what it shares.
         buffers: what its network has measured, such as the running statistics of batch norm.
-        loss: mean cross-entropy of its batches in nats, each before its step.
+        loss: mean loss of its batches in nats, each before its step: cross-entropy, and what layers add to it.
         randomness: what a defense drew; for `sharing="step"` one entry for each step.
     """
 
@@ -141,15 +142,19 @@ def _trained(
     share: Share | None,
     seed: int,
 ) -> Answer:
-    """Local steps of SGD, each along what `share` makes of its gradient."""
+    """Local steps of SGD, each along what `share` makes of its gradient.
+
+    What layers add to the loss, such as the divergence of a variational bottleneck, is part of it.
+    """
     worker, generator = copy.deepcopy(model).train(), torch.Generator().manual_seed(seed)
     learned = {name: p for name, p in worker.named_parameters() if p.requires_grad}
     total, randomness, lost = {name: torch.zeros_like(p) for name, p in learned.items()}, [], 0.0
     with seeded(seed):
         for rows in plan:
             batch, labels = inputs[rows], targets[rows]
-            logits = worker(batch)
-            loss = functional.cross_entropy(logits, labels)
+            with penalties(worker) as extra:
+                logits = worker(batch)
+            loss = sum((one.mean() for one in extra), start=functional.cross_entropy(logits, labels))
             gradients = torch.autograd.grad(loss, list(learned.values()), materialize_grads=True)
             record = GradientRecord(
                 dict(zip(learned, gradients, strict=True)),

@@ -25,7 +25,7 @@ class Round:
         clients: who took part.
         dropped: whose answers held NaN or infinity and were left out of the mean.
         records: how many records the clients that were kept hold together.
-        loss: mean cross-entropy of their local batches, each before its step; private, not to be released.
+        loss: mean loss of their local batches, each before its step; private, not to be released.
         moved: length of the server's step in the space of all weights.
         accuracy: on the evaluation records, after the round; NaN without any.
     """
@@ -117,7 +117,11 @@ def fit_federated(
         answers = _answers(model, inputs, targets, plans, federation, lr, share, draws)
         if number in capture:
             _keep(result, number, chosen, plans, answers, model)
-        kept = [(client, one) for client, one in zip(chosen, answers, strict=True) if server.finite(one.record)]
+        kept = [
+            (client, one)
+            for client, one in zip(chosen, answers, strict=True)
+            if server.finite(one.record.gradients, one.buffers)
+        ]
         if not kept:
             raise BadInputError(
                 f"federation: no client's answer in round {number} was finite. Lower the learning rate, which is {lr}."

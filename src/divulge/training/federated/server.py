@@ -6,8 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from divulge.releases import GradientRecord
-
 
 def sampled(clients: int, count: int, *, seed: int, number: int) -> list[int]:
     """The clients that take part in a round, ascending; drawn without replacement, anew for each round.
@@ -20,21 +18,22 @@ def sampled(clients: int, count: int, *, seed: int, number: int) -> list[int]:
     return sorted(rng.choice(clients, count, replace=False).tolist())
 
 
-def finite(record: GradientRecord) -> bool:
-    """Whether every number that a client sent can be averaged."""
-    return all(bool(torch.isfinite(gradient).all()) for gradient in record.gradients.values())
+def finite(*parts: Mapping[str, Tensor]) -> bool:
+    """Whether every number that a client sent, gradients and buffers, can be averaged."""
+    return all(bool(tensor.isfinite().all()) for part in parts for tensor in part.values())
 
 
 def mean(parts: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> dict[str, Tensor]:
-    """The weighted mean of tensors by name, in float64 and returned in their own types."""
+    """The weighted mean of tensors by name, in float64 and returned in their own types; counts are rounded."""
     whole = sum(weights)
-    return {
-        name: sum(
+    means = {}
+    for name, first in parts[0].items():
+        mean = sum(
             (part[name].double() * (weight / whole) for part, weight in zip(parts, weights, strict=True)),
             start=torch.zeros((), dtype=torch.float64, device=first.device),
-        ).to(first.dtype)
-        for name, first in parts[0].items()
-    }
+        )
+        means[name] = (mean if first.is_floating_point() else mean.round()).to(first.dtype)
+    return means
 
 
 def move(model: nn.Module, gradients: Mapping[str, Tensor], buffers: Mapping[str, Tensor], *, lr: float) -> float:

@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+import torch
+
+from divulge.attacks.recommenders.closed_form import BasketClosedForm
+from divulge.auditing.corpus import Corpus, keep
+from divulge.auditing.recommender import (
+    METRICS,
+    BasketAttempt,
+    Fitting,
+    attack_baskets,
+    fit,
+    scored,
+)
+from divulge.data.interactions import as_interactions
+from divulge.errors import BadInputError
+from divulge.models.multvae import MultVAE
+from divulge.releases.baskets import BasketSharing
+from divulge.runs.engines import LocalEngine
+from divulge.runs.graph import execute
+from divulge.runs.step import Step
+from divulge.runs.store import Store
+from divulge.studies import listed, open_study
+from divulge.studies.recommender import Case, RecommenderStudy
+from divulge.training.recommender import RecommenderFederation
+
+SMALL = MultVAE(hidden=12, code=4)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path)
+
+
+def corpus() -> Corpus:
+    generator = torch.Generator().manual_seed(0)
+    table = (torch.rand(50, 40, generator=generator) < 0.25).float()
+    table[:, 0] = 1
+    parts = {"train": np.arange(30), "validation": np.arange(30, 40), "test": np.arange(40, 50)}
+    return Corpus(as_interactions(table, users=np.arange(50), items=np.arange(40)), parts)
+
+
+def test_a_recommender_is_trained_and_its_users_read(store):
+    data = keep(corpus(), store)
+    target = Step(fit, Fitting(SMALL, RecommenderFederation(epochs=2, users=10), 0), {"data": data})
+    steps = [data, target]
+    for trained in (False, True):
+        attempt = BasketAttempt(SMALL, BasketClosedForm(), 8, 1, BasketSharing(), None, 0, trained)
+        inputs = {"data": data, "target": target} if trained else {"data": data}
+        steps.append(Step(attack_baskets, attempt, inputs))
+    done = execute(steps, store, engine=LocalEngine(workers=1))
+    fitted = done[target.key]
+    assert len(fitted.facts["loss"]) == 2
+    assert len(fitted.arrays["NDCG@100"]) == len(fitted.arrays["control/NDCG@100"])
+    for step in steps[2:]:
+        found = done[step.key]
+        for metric in METRICS:
+            np.testing.assert_allclose(found.arrays[f"truth/{metric}"], np.ones(8))
+            assert np.asarray(found.arrays[f"control/{metric}"]).mean() < 0.7
+        assert found.facts["exact"] == 8
+
+
+def test_sets_are_matched_to_users_and_a_single_one_to_their_union():
+    truth = torch.tensor([[1, 1, 0, 0], [0, 0, 1, 0]]).bool()
+    swapped = scored(truth.flip(0), truth.flip(0).float(), truth)
+    np.testing.assert_allclose(swapped, np.ones((2, 5)))
+    union = torch.tensor([[1, 1, 0, 1]]).bool()
+    (row,) = scored(union, union.float(), truth)
+    assert dict(zip(METRICS, row, strict=True)) == pytest.approx(
+        {
+            "precision": 2 / 3,
+            "recall": 2 / 3,
+            "F1": 2 / 3,
+            "R-precision": 2 / 3,
+            "average precision": (2 / 3 + 2 / 3 + 3 / 4) / 3,
+        }
+    )
+    nothing = scored(torch.zeros(2, 4).bool(), torch.zeros(2, 4), truth)
+    assert (nothing[:, :3] == 0).all()
+
+
+@pytest.mark.parametrize("name", [name for name in listed() if name.startswith("fedvae-")])
+@pytest.mark.parametrize("scale", ["quick", "full"])
+def test_shipped_studies_open(name, scale):
+    study = open_study(name, scale=scale)
+    assert isinstance(study, RecommenderStudy)
+    assert scale == "quick" or study.victims >= 100
+
+
+def test_victims_that_do_not_go_into_groups_are_refused():
+    with pytest.raises(BadInputError, match="groups of 8, got 12"):
+        RecommenderStudy(
+            "title", "source", data="steam", cases=(Case("sum", ("basket-separation",), users=8),), victims=12
+        )
