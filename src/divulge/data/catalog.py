@@ -196,7 +196,7 @@ ENTRIES = (
         "3,757 people and which of 4,789 games they have",
         counts={"train": (2_757,), "validation": (500,), "test": (500,)},
         columns={"label": (USER,)},
-        license="DbCL 1.0",
+        license="as its publisher states",
         get="https://www.kaggle.com/datasets/tamber/steam-video-games",
         put="interactions.parquet or interactions.csv with columns user, item and nra_part (train, validation or test)",
         layouts=(Layout("Steam games", interactions.steam_parts, interactions.read_steam),),

@@ -34,7 +34,7 @@ class MultVAE(Architecture):
     """A variational autoencoder with a multinomial likelihood, Liang et al. 2018 (arXiv 1802.05814).
 
     The basket at unit length, dropout, an encoder to means and log-variances, the draw, and a decoder to one logit an
-    item. Trained across users' devices it is FedVAE (Polato 2021, doi 10.1109/IJCNN52387.2021.9533358).
+    item. Trained across users' devices it is FedVAE (Polato 2021, IJCNN).
 
     Args:
         hidden: width of the hidden layer on either side.
