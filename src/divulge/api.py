@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from divulge.auditing.access import GRADIENTS, POSTERIORS, divided, releases
+from divulge.auditing.access import GRADIENTS, POSTERIORS, divided, releases, require_used
 from divulge.auditing.audit import Means, comparable, prepare
 from divulge.auditing.audit import audit as conduct
 from divulge.auditing.gradients.audit import Sharing, require_module
@@ -107,6 +107,8 @@ def audit(
         0
     """
     doors = releases(access)
+    require_used({"recipe": recipe, "defense": defense, "ledger": ledger}, doors, by=POSTERIORS)
+    require_used({"training": training}, doors, by=GRADIENTS)
     inside = _records("members", members, classes)
     outside = None if nonmembers is None else _records("non-members", nonmembers, classes)
     if outside is not None:

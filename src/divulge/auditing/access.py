@@ -1,6 +1,7 @@
 """Which releases of a model are audited, and which defenses belong to which."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from divulge.defenses import Defense
 from divulge.errors import BadInputError
@@ -31,6 +32,25 @@ def releases(access: str | Sequence[str]) -> tuple[str, ...]:
             f"{', '.join(map(repr, unknown)) or 'nothing'}."
         )
     return tuple(one for one in ACCESS if one in named)
+
+
+def require_used(given: Mapping[str, Any], access: Sequence[str], *, by: str) -> None:
+    """See that settings which the audit of one release alone uses are not given without it.
+
+    Args:
+        given: the settings by name, None where they were left out.
+        access: the releases that are audited.
+        by: the one whose audit uses them.
+
+    Raises:
+        BadInputError: one that would be ignored.
+    """
+    idle = [name for name, value in given.items() if value is not None]
+    if idle and by not in access:
+        raise BadInputError(
+            f"{', '.join(idle)}: used where {by} are audited, and {' and '.join(access)} are. Add {by} to the access, "
+            "or leave it out."
+        )
 
 
 def divided(

@@ -6,7 +6,7 @@ from typing import Any
 
 from divulge.api import PROBED
 from divulge.auditing import audit as auditing
-from divulge.auditing.access import GRADIENTS, POSTERIORS, divided, releases
+from divulge.auditing.access import GRADIENTS, POSTERIORS, divided, releases, require_used
 from divulge.auditing.facts import Facts
 from divulge.auditing.gradients.audit import Exchange, Sharing, require_module
 from divulge.auditing.gradients.audit import prepare as prepare_sharing
@@ -110,6 +110,9 @@ def opened(options: Options, *, store: Store, engine: Engine, progress: Progress
 
 
 def _require_consistent(options: Options, doors: tuple[str, ...]) -> None:
+    given = {"--recipe": options.recipe, "--defense": options.defense, "--ledger": options.ledger}
+    require_used(given, doors, by=POSTERIORS)
+    require_used({"--mode": options.training}, doors, by=GRADIENTS)
     if options.delta is not None and options.ledger is None:
         raise BadInputError("--delta needs --ledger, whose epsilon is stated at it.")
     if options.model and options.endpoint:

@@ -16,17 +16,24 @@ class Recognition:
 
     Args:
         rank: of the right class among all, 0 for named first, int64 `(k,)`; classes that are as close count as closer.
+        targets: the right classes `(k,)`.
         classes: how many there are to name.
     """
 
     rank: Tensor
+    targets: Tensor
     classes: int
 
+    @property
+    def people(self) -> int:
+        """How many different classes were drawn; several drawings of one are no independent evidence."""
+        return len(self.targets.unique())
+
     def top(self, count: int) -> Estimate:
-        """Share of drawings whose class is among the first `count`, with its exact interval."""
-        hits = int((self.rank < count).sum())
-        low, high = clopper_pearson(hits, len(self.rank))
-        return Estimate(hits / len(self.rank), float(low), float(high))
+        """Share of drawings whose class is among the first `count`, with the interval that so many people allow."""
+        share = float((self.rank < count).double().mean())
+        low, high = clopper_pearson(share * self.people, self.people)
+        return Estimate(share, float(low), float(high))
 
     def chance(self, count: int) -> float:
         """The same share for a recognizer that guesses."""
@@ -63,4 +70,4 @@ def recognize(drawings: Tensor, targets: Tensor, photographs: Tensor, people: Te
     closeness = torch.stack([alike[:, people == person].amax(dim=1) for person in known], dim=1)
     place = torch.searchsorted(known, targets)
     own = closeness.gather(1, place[:, None])
-    return Recognition((closeness >= own).sum(dim=1) - 1, len(known))
+    return Recognition((closeness >= own).sum(dim=1) - 1, targets, len(known))

@@ -245,6 +245,6 @@ def _recognized(
     estimate = named.top(count)
     guessed = named.chance(count)
     nothing = control.top(count) if control else Estimate(guessed, guessed, guessed)
-    chance = Finding(metric, *nothing, n=len(named.rank))
-    finding = Finding(metric, *estimate, n=len(named.rank), control=chance)
+    chance = Finding(metric, *nothing, n=named.people)
+    finding = Finding(metric, *estimate, n=named.people, control=chance)
     return percent(finding, row=row, published=(published or {}).get(metric))

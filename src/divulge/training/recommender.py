@@ -28,8 +28,8 @@ RECALLED = (20, 50)
 class RecommenderFederation:
     """How FedVAE trains: the mean of the updates of a round's users, and a step of Adam at the server.
 
-    Polato 2021 (Federated Variational Autoencoder for Collaborative Filtering, IJCNN). The mean is over the users of the
-    round.
+    Polato 2021 (Federated Variational Autoencoder for Collaborative Filtering, IJCNN). The mean is over the users of
+    the round.
 
     Args:
         epochs: passes over all users; each takes part once in a pass, in a new random order.

@@ -129,6 +129,21 @@ class Rebuilt:
         values = (self.control if control else self.scores)[name]
         return values.reshape(self.case.clients, self.case.batch).mean(axis=1)
 
+    def first(self, clients: int) -> "Rebuilt":
+        """That of the first clients alone."""
+        rows = clients * self.case.batch
+        return replace(
+            self,
+            case=replace(self.case, clients=clients),
+            chosen=self.chosen[:clients],
+            records=self.records[:clients],
+            found=self.found[:clients],
+            unexplained=self.unexplained[:clients],
+            labels=self.labels[:clients],
+            scores={name: values[:rows] for name, values in self.scores.items()},
+            control={name: values[:rows] for name, values in self.control.items()},
+        )
+
     def __len__(self) -> int:
         return self.case.clients
 

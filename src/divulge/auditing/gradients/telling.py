@@ -105,7 +105,8 @@ def _confidence(exchange: Exchange, head: Grade) -> str:
 def _advice(exchange: Exchange, head: Grade, score: Layers, chosen: str) -> str:
     if chosen:
         return (
-            f"Of the defenses tried, {chosen} leaves nothing recognizable even to an adversary who knows it. Train "
+            f"Of the defenses tried, {chosen} left no more to recognize than chance does, even to the adversary tried "
+            "who knows it. Train "
             "with it and measure the accuracy before relying on it, then repeat this audit on the trained weights."
         )
     if head.band == 0 and exchange.plan.name != "thorough":

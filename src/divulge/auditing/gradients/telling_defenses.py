@@ -18,29 +18,34 @@ CALM = 1
 
 
 def recommended(exchange: Exchange, evidence: Evidence, grades: Mapping[int, Grade]) -> str:
-    """The defense whose worst adversary recognizes nothing, of those the one that keeps most of a gradient, if any.
+    """The defense whose worst adversary recognizes no more than chance would, and of those the one that keeps most of
+    a gradient; empty if none does.
 
     The oracle has no say: what a defense draws at random is a secret that it may keep, as a key is.
     """
     first = exchange.batch_sizes[0]
     worst: dict[str, int] = {}
+    seen: set[str] = set()
     for one in evidence.defended:
         if one.case.adversary == "oracle":
             continue
         label = one.case.defense.label
-        worst[label] = max(worst.get(label, 0), grade(one, seed=exchange.seed).band)
-    calm = [label for label, band in worst.items() if band <= CALM and band < grades[first].band]
+        found = grade(one, seed=exchange.seed)
+        worst[label] = max(worst.get(label, 0), found.band)
+        if found.recognizable.value > found.by_chance.value:
+            seen.add(label)
+    calm = [label for label, band in worst.items() if band <= CALM and band < grades[first].band and label not in seen]
     return max(calm, key=lambda label: float(np.mean(evidence.prices[label].arrays["cosine"])), default="")
 
 
 def blocks(exchange: Exchange, evidence: Evidence, *, chosen: str) -> list[Block]:
     """The grid of defenses and adversaries."""
     first = exchange.batch_sizes[0]
-    plain = evidence.plain[first]
     few = len(evidence.defended[0])
-    base = _sliced_closeness(plain, few, exchange.seed)
-    points = [Point("none", "any", 1.0, 1.0, 1.0, *_flat(base))]
-    rows: list[list[str | float | int | None]] = [_row("none", "none", grade(plain, seed=exchange.seed), plain, None)]
+    plain = evidence.plain[first].first(few)
+    base = grade(plain, seed=exchange.seed)
+    points = [Point("none", "any", 1.0, 1.0, 1.0, *_flat(base.closeness))]
+    rows: list[list[str | float | int | None]] = [_row("none", "none", base, plain, None)]
     shown: dict[str, list[tuple[str, Rebuilt]]] = {}
     for one in evidence.defended:
         label, adversary = one.case.defense.label, one.case.adversary
@@ -68,8 +73,8 @@ def blocks(exchange: Exchange, evidence: Evidence, *, chosen: str) -> list[Block
         rows=rows,
         note="Recognizable and exact are shares of the records, in brackets 95 % intervals; higher is worse. Control: "
         "the same reconstructions against other records of their classes. Error: length of the change as a share of "
-        "the gradient's. Every adversary's attacks start at random, so that among few clients one who knows more may "
-        "do worse by chance.",
+        "the gradient's. An adversary takes what one who knows less has surely found; searches that find less start at "
+        "random, so that among few clients one who knows more may still do worse by chance.",
     )  # fmt: skip
     pictured = [side_by_side(exchange, shown, plain)] if exchange.records.is_image else []
     told = (
@@ -100,16 +105,8 @@ def _percent(share: Estimate) -> str:
     return f"{100 * share.value:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}]"
 
 
-def _sliced_closeness(plain: Rebuilt, few: int, seed: int) -> Estimate:
-    return bootstrap(_median, plain.by_client("psnr")[:few], seed=seed)
-
-
 def _flat(one: Estimate) -> tuple[float, float, float]:
     return one.value, one.low, one.high
-
-
-def _median(values: np.ndarray) -> float:
-    return float(np.median(values))
 
 
 def _mean(values: np.ndarray) -> float:
