@@ -23,8 +23,8 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
         where: what to call the source in an error, such as a file name.
 
     Raises:
-        BadInputError: a key that `cls`, or a dataclass among its fields, does not have (the nearest known key is named),
-            a missing one, or a value of the wrong type.
+        BadInputError: a key that `cls`, or a dataclass among its fields, does not have (the nearest known key is
+            named), a missing one, or a value of the wrong type.
 
     Example:
         >>> @dataclasses.dataclass(frozen=True)

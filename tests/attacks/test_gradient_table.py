@@ -14,6 +14,7 @@ from divulge.attacks.gradients.base import GradientAttack
 from divulge.defenses.gradient_dropout import GradientDropout
 from divulge.defenses.precode import Precode
 from divulge.metrics.images import best_order, psnr
+from divulge.models import seeded
 from divulge.models.lenet import LeNet
 from divulge.models.mlp import MLP
 from divulge.releases import share
@@ -29,12 +30,16 @@ def lenet() -> nn.Module:
     return LeNet().build((1, 8, 8), 10, seed=0)
 
 
-def veiled() -> nn.Module:
-    return Precode().architecture(lenet())
+def small() -> nn.Module:
+    with seeded(0):
+        return nn.Sequential(
+            *(nn.Conv2d(1, 8, 3, padding=1), nn.Sigmoid(), nn.Conv2d(8, 8, 3, stride=2, padding=1), nn.Sigmoid()),
+            *(nn.Flatten(), nn.Linear(128, 10)),
+        )
 
 
 def veiled_mlp() -> nn.Module:
-    return Precode().architecture(mlp())
+    return Precode(width=16).architecture(MLP((32,)).build((1, 8, 8), 10, seed=0))
 
 
 def dropping_mlp() -> nn.Module:
@@ -70,19 +75,15 @@ ROWS = {
     "active-neurons": Row(mlp, 100.0, batch=2),
     "bias-anchored": Row(lenet, 20.0, settings=BRIEF, labels=None),
     "dlg": Row(lenet, 25.0, settings={"steps": 5, "restarts": 2, "enough": 1e-4}, labels=0.9),
-    "dropout-inversion": Row(
-        dropping_mlp, 12.0, settings={"steps": 80, "tv": 1e-3, "noise_start": "read"}, training=True
-    ),
+    "dropout-inversion": Row(dropping_mlp, 15.0, settings={"steps": 40, "noise_start": "read"}, training=True),
     "first-layer": Row(mlp, 100.0),
-    "gauss-newton": Row(lenet, 80.0, settings={"search": 0}),
+    "gauss-newton": Row(small, 80.0, settings={"search": 0}),
     "gradient-search": Row(lenet, 50.0, settings={"distance": "l2", "optimizer": "lbfgs", "lr": 1.0, "steps": 5}),
     "idlg": Row(lenet, 25.0, settings={"steps": 5, "restarts": 2, "enough": 1e-4}),
     "inverting-gradients": Row(lenet, 18.0, settings=BRIEF),
     "inverting-gradients-modern": Row(lenet, 15.0, settings={**BRIEF, "tv": 1e-3, "warmup": 5}),
-    "noise-restoring": Row(
-        veiled, 12.0, gap=1.5, settings={"steps": 120, "lr": 0.1, "tv": 1e-4, "noise_start": "read"}
-    ),
-    "noise-restoring-improved": Row(veiled, 13.0, gap=1.5, settings={"steps": 120, "noise_start": "read"}),
+    "noise-restoring": Row(veiled_mlp, 22.0, settings={"steps": 60, "lr": 0.1, "tv": 1e-4, "noise_start": "read"}),
+    "noise-restoring-improved": Row(veiled_mlp, 22.0, settings={"steps": 60, "noise_start": "read"}),
     "peel": Row(lenet, 80.0),
     "precode-closed-form": Row(veiled_mlp, 100.0),
     "spear": Row(mlp, 100.0, batch=4),

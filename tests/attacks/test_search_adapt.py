@@ -72,8 +72,11 @@ def record(digits, lenet):
         (Search(), Tampering(scaled=True), {}, ()),
         (DLG(), Tampering(scaled=True), {"scaled": True}, ("solved for the scale",)),
         (DLG(), NOISY, {"distance": "gaussian", "noise": 0.02}, ("gaussian noise of 0.02",)),
-        (InvertingGradients(), NOISY, {"distance": "gaussian", "noise": 0.02, "tv": 640.0},
-         ("likelihood", "640 nats")),
+        (BiasAnchored(), NOISY, {"distance": "gaussian", "noise": 0.02, "tv": 640.0}, ("likelihood", "640 nats")),
+        (Search(), NOISY, {"noise": 0.02}, ("matched by the angle",)),
+        (Search(), CLIPPED, {"noise": 0.1}, ("matched by the angle, under laplace noise of 0.1",)),
+        (BiasAnchored(tv=0.0), CLIPPED, {"distance": "laplace", "noise": 0.1, "scaled": True},
+         ("laplace", "solved for the scale")),
         (IDLG(), CLIPPED, {"distance": "laplace", "noise": 0.1, "scaled": True}, ("laplace", "solved for the scale")),
         (Search(), Tampering(rounding="sign"), {"rounding": "sign"}, ("compared signs",)),
         (Search(), Tampering(rounding="steps"), {"rounding": "steps"}, ("half a step",)),
@@ -86,6 +89,17 @@ def test_what_a_defense_changes_in_a_search(search, known, changes, words, recor
     assert found == dataclasses.replace(search, **changes)
     assert len(told) == len(words)
     assert all(part in one for part, one in zip(words, told, strict=True))
+
+
+def test_under_gaussian_noise_an_angle_has_a_prior_in_nats_and_never_less_than_without(record, lenet):
+    length = sum(float(one.square().sum()) for one in record.gradients.values())
+    for std in (1e-6, 0.5):
+        known = Tampering(noise="gaussian", std=std, scaled=True)
+        found, words = adapt(InvertingGradients(), known, Round([record], lenet))
+        assert found.distance == "cosine"
+        assert found.noise == std
+        assert found.tv == pytest.approx(max(1e-4, 640 * std**2 / length))
+        assert len(words) == 2, "the scale cancels"
 
 
 @pytest.mark.parametrize(
@@ -145,7 +159,7 @@ def test_the_truth_is_as_likely_as_noise_has_it(law, record, lenet, digits):
     shared = tampered(record, lambda name, one: one + spread[law].sample(one.shape))
     entries = sum(one.numel() for one in record.gradients.values())
     knowledge = Knowledge(defense=Known(Tampering(noise=law, std=0.05)))
-    found = told(Search(), digits[0][:1]).run(shared, lenet, knowledge=knowledge, generator=seed())
+    found = told(Search(distance="l2"), digits[0][:1]).run(shared, lenet, knowledge=knowledge, generator=seed())
     nats = {"gaussian": entries / 2, "laplace": entries}[law]
     assert float(found.matching) == pytest.approx(nats, abs=4 * math.sqrt(entries))
     assert found.targets.tolist() == [[0]]

@@ -1,5 +1,6 @@
 """What an audit of gradients is made of: how it chooses, grades, completes batches, and speaks of layers."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -7,15 +8,29 @@ import pytest
 import torch
 from torch import nn
 
-from divulge.auditing.access import divided, releases
+from divulge.attacks.gradients import GradientAttack, Reconstructions
+from divulge.attacks.gradients.first_layer import FirstLayer
+from divulge.attacks.gradients.precode_closed_form import PrecodeClosedForm
+from divulge.attacks.knowledge import Knowledge
+from divulge.auditing.access import divided, releases, require_used
 from divulge.auditing.gradients.audit import Exchange, Sharing, prepare
-from divulge.auditing.gradients.audit_evidence import Case, Rebuilt, Tried, completed, scored, strongest, victims_of
+from divulge.auditing.gradients.audit_evidence import (
+    CLEAR,
+    Case,
+    Rebuilt,
+    Tried,
+    completed,
+    scored,
+    strongest,
+    victims_of,
+)
 from divulge.auditing.gradients.audit_grade import grade
-from divulge.auditing.gradients.audit_steps import unexplained
+from divulge.auditing.gradients.audit_steps import Judged, unexplained
 from divulge.auditing.gradients.telling_layers import layers
 from divulge.auditing.targets import as_target
 from divulge.data import Dataset
 from divulge.defenses import DEFENSES
+from divulge.defenses.precode import Precode
 from divulge.errors import BadInputError
 from divulge.models import seeded
 from divulge.models.lenet import LeNet
@@ -40,6 +55,26 @@ def exchange(tmp_path: Path, *, batch=1, count=60) -> Exchange:
     return prepare(
         target, data, Sharing((batch,)), budget="standard", store=Store(tmp_path), engine=LocalEngine(1), seed=0
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Told(GradientAttack):
+    """An attack that says the same of every victim."""
+
+    values: tuple[float, ...] = ()
+
+    def invert(self, records, model, *, knowledge, generator):
+        inputs = torch.tensor(self.values).view(1, -1, *SHAPE).expand(len(records), -1, -1, -1, -1)
+        return Reconstructions(inputs, None, torch.zeros(len(records)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Elsewhere(GradientAttack):
+    """An attack that gives pictures of its own."""
+
+    def invert(self, records, model, *, knowledge, generator):
+        inputs = torch.stack([pictures(one.batch_size, seed=9) for one in records])
+        return Reconstructions(inputs, None, torch.zeros(len(records)))
 
 
 def tried(records, unexplained, found=None):
@@ -150,6 +185,66 @@ def test_the_common_loss_knows_the_truth_from_other_records_and_ignores_scale():
     assert unexplained(noisy, model, inputs, targets, Tampering(withheld=(first,))) < 1e-6
 
 
+@pytest.mark.parametrize("attack", [FirstLayer(), PrecodeClosedForm()])
+def test_an_exact_answer_explains_the_gradient_of_a_model_that_draws(attack):
+    model = Precode().architecture(MLP((256, 64)).build(SHAPE, CLASSES, seed=0))
+    inputs, targets = pictures(1), torch.tensor([2])
+    record = share(model, inputs, targets, seed=7)
+    judged = Judged(attack).run(record, model, generator=torch.Generator().manual_seed(0))
+    assert float(judged.matching) < CLEAR
+    assert unexplained(record, model, inputs, targets, Tampering()) > 100 * CLEAR, "other noise tells otherwise"
+    wrong = Judged(Elsewhere()).run(record, model, generator=torch.Generator().manual_seed(0))
+    assert float(wrong.matching) > 100 * CLEAR, "another record is no answer, whatever was drawn"
+
+
+def test_an_oracle_plays_again_what_a_batch_drew():
+    defense = Precode()
+    model = defense.architecture(MLP((256, 64)).build(SHAPE, CLASSES, seed=0))
+    inputs, targets = pictures(2), torch.tensor([0, 2])
+    sent = defense.share(
+        share(model, inputs, targets),
+        model=model,
+        inputs=inputs,
+        targets=targets,
+        generator=torch.Generator().manual_seed(3),
+    )
+    left = [
+        float(
+            Judged(Told(tuple(inputs.flatten().tolist())))
+            .run(
+                sent.record,
+                model,
+                knowledge=Knowledge(defense=defense, randomness=drawn),
+                generator=torch.Generator().manual_seed(0),
+            )
+            .matching
+        )
+        for drawn in (None, (sent.randomness,))
+    ]
+    assert left[1] < CLEAR < left[0]
+
+
+def test_who_knows_more_takes_what_who_knows_less_surely_has(tmp_path):
+    audit = exchange(tmp_path)
+    truth = truth_of(audit)
+    count = len(truth)
+    rough = tried(pictures(count, seed=9)[:, None], [0.3] * count)
+    sure, unsure = tried(truth, [0.0] * count), tried(truth, [0.1] * count)
+    case = Case(1, count, adversary="adaptive")
+    chosen = [set(strongest(audit, case, {"own": rough}, lesser={"less": one}).chosen) for one in (sure, unsure)]
+    assert chosen == [{"less"}, {"own"}], "what the two measure without being sure cannot be compared"
+    nothing = tried(torch.zeros(count, 1, *SHAPE), np.ones(count), np.zeros((count, 1), dtype=bool))
+    assert set(strongest(audit, case, {"own": nothing}, lesser={"less": unsure}).chosen) == {"less"}
+
+
+def test_the_first_clients_are_those_alone(tmp_path):
+    audit = exchange(tmp_path, batch=3)
+    truth = truth_of(audit, 3)
+    whole = strongest(audit, Case(3, 5), {"all": tried(truth[:5], [0.0] * 5)})
+    few = strongest(audit, Case(3, 2), {"all": tried(truth[:2], [0.0] * 2)})
+    assert grade(whole.first(2), seed=0) == grade(few, seed=0)
+
+
 class Functional(nn.Module):
     """A network that calls its activation outside of its layers."""
 
@@ -240,6 +335,13 @@ def test_defenses_go_where_they_act():
     assert divided([], ("posteriors",)) == ((), ())
     with pytest.raises(BadInputError, match="Add gradients to the access"):
         divided([noise], ("posteriors",))
+
+
+def test_settings_that_would_be_ignored_are_refused():
+    require_used({"recipe": None, "ledger": 1}, ("posteriors", "gradients"), by="posteriors")
+    require_used({"recipe": None}, ("gradients",), by="posteriors")
+    with pytest.raises(BadInputError, match=r"^ledger: used where posteriors are audited, and gradients are"):
+        require_used({"recipe": None, "ledger": 1}, ("gradients",), by="posteriors")
 
 
 def test_a_rebuilt_case_has_the_length_of_its_clients(tmp_path):

@@ -36,7 +36,7 @@ class Whole:
     ],
 )
 def test_an_unknown_key_is_refused_at_any_depth(values, place):
-    with pytest.raises(BadInputError, match=f"^here: Whole, {place} has no setting 'rat'; the nearest is 'rate'"):
+    with pytest.raises(BadInputError, match=rf"^here: Whole, {place} has no setting 'rat'; the nearest is 'rate'"):
         build(Whole, values, where="here")
 
 

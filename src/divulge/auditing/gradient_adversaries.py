@@ -9,7 +9,7 @@ SEARCHES = ("bias-anchored", "inverting-gradients", "inverting-gradients-modern"
 TABLE: dict[str, Adversaries] = {
     "gradient-noise": Adversaries(
         (*SEARCHES, "first-layer"),
-        "matches by the likelihood of the noise, squares for Gaussian and magnitudes for Laplace noise, beside a prior",
+        "matches by the angle or the likelihood of the noise, beside a prior that weighs what it does in nats",
         "subtracts the noise and attacks what is left as if nothing had been added",
     ),
     "gradient-clipping": Adversaries(
@@ -28,7 +28,7 @@ TABLE: dict[str, Adversaries] = {
     ),
     "client-dp": Adversaries(
         (*SEARCHES, "first-layer"),
-        "matches by the likelihood of the noise and solves for the scale, beside a prior",
+        "matches by the angle, or by the likelihood of the noise at the best scale, beside a prior",
         "subtracts the noise, which leaves a gradient that was clipped",
     ),
     "soteria": Adversaries(
@@ -43,7 +43,7 @@ TABLE: dict[str, Adversaries] = {
     ),
     "ppp": Adversaries(
         ("precode-closed-form", "bias-anchored", "noise-restoring", "inverting-gradients", "peel", "gauss-newton"),
-        "leaves out what lies behind the draw and matches the rest by the likelihood of the noise on it",
+        "leaves out what lies behind the draw and matches the rest by the angle or the likelihood of the noise on it",
         "takes the noise on the early gradients back, and plays the client again under that of the code",
     ),
     "cvb": Adversaries(

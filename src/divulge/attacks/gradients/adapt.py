@@ -25,8 +25,11 @@ def adapt(search: "Search", known: Tampering, one: Round) -> tuple["Search", tup
     """The same search with a comparison that fits a defense, and what that changed, in words.
 
     Withheld tensors are left out and zeros skipped. Noise of a known law is matched by its likelihood, beside which a
-    prior has its weight in nats (Balunovic et al. 2022, arXiv 2111.04706). An unknown scale is solved for, unless the
-    distance is a cosine and forgives it, and rounded entries contradict a guess outside of what rounds to them alone.
+    prior has its weight in nats (Balunovic et al. 2022, arXiv 2111.04706). A search by the cosine keeps that: squared
+    lengths over twice the variance times it are the likelihood of Gaussian noise at the best scale, which is easier to
+    search along than either law's own; the prior weighs what it does in nats, and no less than without noise. An
+    unknown scale is solved for, unless the distance is a cosine and forgives it, and rounded entries contradict a guess
+    outside of what rounds to them alone.
 
     Args:
         search: as it would run against no defense.
@@ -44,7 +47,14 @@ def adapt(search: "Search", known: Tampering, one: Round) -> tuple["Search", tup
     if known.rounding != "none":
         changes["rounding"] = known.rounding
         words.append("compared signs" if known.rounding == "sign" else "forgave half a step")
-    if known.noise != "none" and known.rounding == "none":
+    if known.noise != "none" and known.rounding == "none" and search.distance == "cosine" and not search.nats:
+        changes["noise"] = known.std
+        words.append(f"matched by the angle, under {known.noise} noise of {known.std:g}")
+        if search.tv:
+            nats = LIKELY * record.batch_size * torch.Size(record.shape).numel()
+            changes["tv"] = max(search.tv, nats * known.std**2 / _squared_length(one, known))
+            words.append(f"weighted the total variation by {changes['tv']:g}, {nats:g} nats or more")
+    elif known.noise != "none" and known.rounding == "none":
         changes |= {"distance": known.noise, "noise": known.std}
         words.append(f"matched by the likelihood of {known.noise} noise of {known.std:g}")
         if search.tv:
@@ -52,7 +62,7 @@ def adapt(search: "Search", known: Tampering, one: Round) -> tuple["Search", tup
             words.append(f"weighted the total variation by {changes['tv']:g} nats")
     elif known.noise != "none":
         words.append(f"made no use of the {known.noise} noise before the rounding")
-    if known.scaled and (known.noise != "none" or search.distance != "cosine"):
+    if known.scaled and changes.get("distance", search.distance) != "cosine":
         changes["scaled"] = True
         words.append("solved for the scale")
     return dataclasses.replace(search, **changes), tuple(words)
@@ -112,6 +122,19 @@ def _tensors(drawn: Any, record: GradientRecord) -> list[tuple[str, Tensor]]:
         else:
             found += _tensors(value, record)
     return found
+
+
+def _squared_length(one: Round, known: Tampering) -> float:
+    """Of what is matched, in the mean over the records."""
+    sizes = [
+        sum(
+            float(g.double().square().sum())
+            for name, g in record.gradients.items()
+            if not name.startswith(known.withheld)
+        )
+        for record in one.records
+    ]
+    return sum(sizes) / len(sizes)
 
 
 def _labels(search: "Search", record: GradientRecord, model: nn.Module) -> dict[str, Any]:

@@ -29,10 +29,11 @@ class BiasAnchored(InvertingGradients):
 
     Args:
         anchoring: weight of the squared distance between `body(x)` and the input of the layer, relative to its length,
-            or to the variance of its entries where `noise` is known.
+            or to the variance of its entries where the distance is a likelihood.
     """
 
     name: ClassVar[str] = "bias-anchored"
+    nats: ClassVar[bool] = True
     source: ClassVar[str] = ""
 
     tv: float = 1e-6
@@ -90,6 +91,6 @@ class BiasAnchored(InvertingGradients):
         told = told * bias.square()
         sizes = told.sum(dim=1)
         anchor = (told * rows / bias).nan_to_num().sum(dim=1) / sizes.clamp(min=TINY)
-        if self.noise:
+        if self.noise and self.distance != "cosine":
             return anchor, self.anchoring * sizes / (2 * self.noise**2)
         return anchor, self.anchoring * (sizes > 0) / anchor.square().sum(dim=1, keepdim=True).clamp(min=TINY)

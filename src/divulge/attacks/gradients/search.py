@@ -26,6 +26,7 @@ from divulge.attacks.knowledge import Knowledge
 from divulge.errors import BadInputError
 from divulge.releases import GradientRecord, Tampering
 
+LAWS = ("gaussian", "laplace")
 Labels = Literal["bias", "weight", "joint"]
 PUBLIC = 256
 """Records that the mean answer of the model is taken over, where labels of a batch are read."""
@@ -46,7 +47,8 @@ class Search(GradientAttack):
     Args:
         distance: between the gradients of a guess and the shared ones; `gaussian` and `laplace` are the likelihood
             under noise that is known.
-        noise: the standard deviation of that noise.
+        noise: the standard deviation of that noise. With `cosine`, which is the likelihood of Gaussian noise at the
+            scale that fits best, it says no more than how labels are read.
         zeros: whether entries that are exactly zero in the record are matched, or taken as withheld and skipped.
         ignore: parameters that are not matched, by the beginnings of their names.
         scaled: whether the shared gradients may have been shrunk by a factor, which is then solved for.
@@ -72,6 +74,8 @@ class Search(GradientAttack):
     """
 
     name: ClassVar[str] = "gradient-search"
+    nats: ClassVar[bool] = False
+    """Whether more than gradients and priors is weighed, so that under known noise all has to be in nats."""
 
     distance: Literal["l2", "l1", "cosine", "gaussian", "laplace"] = "cosine"
     noise: float | None = None
@@ -101,10 +105,14 @@ class Search(GradientAttack):
                 f"{self.name}: expected restarts, steps and together of 1 or more, a positive lr and no negative tv or "
                 f"warmup, got {self.restarts}, {self.steps}, {self.together}, {self.lr}, {self.tv} and {self.warmup}."
             )
-        if (self.distance in ("gaussian", "laplace")) != (self.noise is not None and self.noise > 0):
+        if self.noise is None:
+            fits = self.distance not in LAWS
+        else:
+            fits = self.noise > 0 and self.distance in (*LAWS, "cosine")
+        if not fits:
             raise BadInputError(
-                f"{self.name}: the distances gaussian and laplace need noise, a positive standard deviation, and the "
-                f"others take none; got distance={self.distance!r} and noise={self.noise}."
+                f"{self.name}: the distances gaussian and laplace need noise, a positive standard deviation; cosine "
+                f"may have one, and the others take none; got distance={self.distance!r} and noise={self.noise}."
             )
         if self.box is not None and not self.box[0] < self.box[1]:
             raise BadInputError(f"{self.name}: expected a box of a lower and a higher pixel, got {self.box}.")
@@ -171,7 +179,9 @@ class Search(GradientAttack):
             plans,
             units,
             shape=shape,
-            distance=likelihood(self.distance, self.noise) if self.noise else DISTANCES[self.distance],
+            distance=likelihood(self.distance, self.noise)
+            if self.noise and self.distance in LAWS
+            else DISTANCES[self.distance],
             scaled=self.scaled,
             rounding=self.rounding,
             prior=self._prior(),

@@ -106,8 +106,8 @@ def _advice(exchange: Exchange, head: Grade, score: Layers, chosen: str) -> str:
     if chosen:
         return (
             f"Of the defenses tried, {chosen} left no more to recognize than chance does, even to the adversary tried "
-            "who knows it. Train "
-            "with it and measure the accuracy before relying on it, then repeat this audit on the trained weights."
+            "who knows it. Train with it and measure the accuracy before relying on it, then repeat this audit on the "
+            "trained weights."
         )
     if head.band == 0 and exchange.plan.name != "thorough":
         return "Repeat the audit with a larger budget: it searches longer, and this one found nothing."
@@ -118,7 +118,7 @@ def _advice(exchange: Exchange, head: Grade, score: Layers, chosen: str) -> str:
         )
     if exchange.defenses:
         return (
-            "None of the defenses tried stops an adversary who knows it. Let nobody see the gradient of a single "
+            "No defense tried is shown to stop an adversary who knows it. Let nobody see the gradient of a single "
             "client (secure aggregation over many), or clip and add noise at the client, with a ledger."
         )
     if score.entrance:
