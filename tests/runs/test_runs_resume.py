@@ -22,7 +22,13 @@ TOTAL = [0, 8, 16, 24]
 
 def start(folder, kind):
     code = f"import sys; sys.path.insert(0, {str(HERE)!r}); from steps_for_tests import drive; drive(*sys.argv[1:])"
-    return subprocess.Popen([sys.executable, "-c", code, str(folder), kind], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", code, str(folder), kind]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=hear_interrupts)
+
+
+def hear_interrupts():
+    """Jobs that a shell runs in the background are deaf to them, and so would be what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def until(condition, seconds=60):
