@@ -93,6 +93,7 @@ def test_every_study_that_ships_is_well_formed(name, scale):
     [
         (('name = "mi-face"\nsteps = 30', 'name = "lira"'), "expected model inversions"),
         (("train = 0.5", 'train = 0.5\nonly = ["some"]'), "no row"),
+        (("train = 0.5", 'train = 0.5\nsheet = ["some"]'), "no row"),
         (("train = 0.5", "train = 0.999"), "held out"),
     ],
 )

@@ -2,10 +2,10 @@
 
 import json
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from divulge import settings
 from divulge.errors import BadInputError
@@ -133,6 +133,30 @@ class Study:
     def samples(self, done: Mapping[str, Artifact]) -> list[Sample]:
         """Pictures that go with the table; none unless a kind of study has some."""
         return []
+
+
+class Named(Protocol):
+    """What has a row of its own in a table."""
+
+    @property
+    def row(self) -> str:
+        """Its name in words."""
+
+
+N = TypeVar("N", bound=Named)
+
+
+def chosen(rows: Sequence[N], only: Sequence[str], *, where: str) -> list[N]:
+    """Those of `rows` whose names stand in `only`, in their own order; all if it is empty.
+
+    Raises:
+        BadInputError: a name that no row has.
+    """
+    known = [one.row for one in rows]
+    for name in only:
+        if name not in known:
+            raise BadInputError(f"{where}: no row {name!r}. There are: {', '.join(known)}.")
+    return [one for one in rows if not only or one.row in only]
 
 
 def percent(finding: Finding, *, row: str, published: float | None, metric: str | None = None) -> Row:

@@ -25,7 +25,7 @@ from divulge.privacy import accounting
 from divulge.privacy.ledger import Ledger
 from divulge.runs.step import Artifact, Step
 from divulge.runs.store import Store
-from divulge.studies.base import Row, Sample, Study, percent
+from divulge.studies.base import Row, Sample, Study, chosen, percent
 from divulge.studies.sheets import strip
 from divulge.training import Recipe
 
@@ -89,10 +89,8 @@ class InversionStudy(Study):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        known = [one.row for one in self.classifiers]
-        for row in self.only:
-            if row not in known:
-                raise BadInputError(f"{self.title}: no row {row!r}. There are: {', '.join(known)}.")
+        chosen(self.classifiers, self.only, where=self.title)
+        chosen(self.classifiers, self.sheet, where=self.title)
 
     def steps(self, store: Store, *, data_dir: Path | None) -> dict[str, Step]:
         """The data, each classifier, and each attack on it and on its first weights."""
@@ -143,7 +141,7 @@ class InversionStudy(Study):
         return sheets
 
     def _classifiers(self) -> list[Classifier]:
-        return [one for one in self.classifiers if not self.only or one.row in self.only]
+        return chosen(self.classifiers, self.only, where=self.title)
 
     def _attack(self, spec: Mapping[str, Any]) -> MIFace | BlackBoxInversion:
         made = ATTACKS.make({key: value for key, value in spec.items() if key != "as"}, where=self.title)

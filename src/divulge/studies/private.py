@@ -13,14 +13,13 @@ from divulge.auditing.train import Training, train
 from divulge.data import concatenate, copies, load, split
 from divulge.data.catalog import named_set
 from divulge.defenses import DEFENSES
-from divulge.errors import BadInputError
 from divulge.metrics import Finding, over_repeats
 from divulge.models import MODELS
 from divulge.privacy import accounting
 from divulge.privacy.ledger import Ledger
 from divulge.runs.step import Artifact, Step
 from divulge.runs.store import Store
-from divulge.studies.base import Row, Study, percent
+from divulge.studies.base import Row, Study, chosen, percent
 from divulge.training import Recipe
 
 DELTA = 1e-5
@@ -72,10 +71,7 @@ class PrivateStudy(Study):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        known = [case.row for case in self.cases]
-        for row in self.only:
-            if row not in known:
-                raise BadInputError(f"{self.title}: no row {row!r}. There are: {', '.join(known)}.")
+        chosen(self.cases, self.only, where=self.title)
 
     def steps(self, store: Store, *, data_dir: Path | None) -> dict[str, Step]:
         """The graph: data, features, and each case once a seed."""
@@ -104,7 +100,7 @@ class PrivateStudy(Study):
         return [row for case in self._cases() for row in self._table(case, done, seen)]
 
     def _cases(self) -> list[Case]:
-        return [case for case in self.cases if not self.only or case.row in self.only]
+        return chosen(self.cases, self.only, where=self.title)
 
     def _seeds(self, case: Case) -> int:
         return min(self.seeds, case.seeds or self.seeds)

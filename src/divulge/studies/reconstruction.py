@@ -23,7 +23,7 @@ from divulge.privacy import accounting, tradeoff
 from divulge.privacy.ledger import Ledger
 from divulge.runs.step import Artifact, Step
 from divulge.runs.store import Store
-from divulge.studies.base import Row, Sample, Study, percent
+from divulge.studies.base import Row, Sample, Study, chosen, percent
 from divulge.studies.sheets import strip
 from divulge.training import Recipe
 from divulge.training.margin import Descent
@@ -105,10 +105,7 @@ class ReconstructionStudy(Study):
                 raise BadInputError(
                     f"{self.title}: row {target.row!r} has a defense, which acts in ordinary training. Give a recipe."
                 )
-        known = [target.row for target in self.targets]
-        for row in self.only:
-            if row not in known:
-                raise BadInputError(f"{self.title}: no row {row!r}. There are: {', '.join(known)}.")
+        chosen(self.targets, self.only, where=self.title)
 
     def steps(self, store: Store, *, data_dir: Path | None) -> dict[str, Step]:
         """The data of each target, its training, and its searches in groups."""
@@ -163,7 +160,7 @@ class ReconstructionStudy(Study):
         return sheets
 
     def _targets(self) -> list[Target]:
-        return [target for target in self.targets if not self.only or target.row in self.only]
+        return chosen(self.targets, self.only, where=self.title)
 
     def _defense(self, target: Target) -> Defense | None:
         return DEFENSES.make(target.defense, where=self.title) if target.defense else None
