@@ -79,7 +79,9 @@ def _names(path: Path) -> list[str]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return list(archive.files)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except ValueError:  # NumPy's own words advise to unpickle
+        raise BadInputError(f"{path}: expected a NumPy archive, got something else. Write it with np.savez.") from None
+    except (OSError, EOFError, zipfile.BadZipFile) as error:
         raise BadInputError(f"{path}: expected a NumPy archive, but {inert(error)}.") from None
 
 
