@@ -116,6 +116,7 @@ def test_results_are_written_read_printed_and_put_on_a_page(finished, tmp_path):
     page = reproduction_page([found])
     assert "| ML-Leaks, 10 posteriors, 6 epochs | accuracy |  | 71.07 % |" in page
     assert "not reported" in page
+    assert page.count("ML-Leaks, 10 posteriors, 6 epochs | accuracy |") == 2  # among the published, and among all
 
 
 @pytest.mark.parametrize("name", listed())

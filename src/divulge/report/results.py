@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from divulge.errors import BadInputError
 from divulge.report import promises, samples, words
 from divulge.report.promises import Figure
-from divulge.studies import Results, Row, open_study
+from divulge.studies import Results, Row, Study, open_study
 from divulge.studies.gradients import GradientStudy
 from divulge.studies.inversion import InversionStudy
 from divulge.studies.promises import PromiseStudy
@@ -23,6 +23,9 @@ FIGURES: Mapping[str, Callable[[Results], Figure | None]] = {
     PromiseStudy.name: promises.figure,
 }
 """What draws the results of a study, by the study's kind; the others are tables only."""
+
+UNFOLDED = 12
+"""How many numbers beside the published ones a reader sees without unfolding them."""
 
 
 def read_all(folder: Path) -> list[Results]:
@@ -56,11 +59,16 @@ def table(results: Results) -> "Table":
 
 def figure(results: Results) -> Figure | None:
     """The study's picture; None where its kind has none, or it is no longer known."""
+    study = _study(results)
+    return None if study is None or study.name not in FIGURES else FIGURES[study.name](results)
+
+
+def _study(results: Results) -> Study | None:
+    """The study as it is today; None where it is no longer known, or was somebody's own file."""
     try:
-        kind = open_study(results.study, scale=results.scale).name
+        return open_study(results.study, scale=results.scale)
     except BadInputError:
         return None
-    return FIGURES[kind](results) if kind in FIGURES else None
 
 
 def write_page(found: Sequence[Results], page: Path) -> None:
@@ -79,29 +87,55 @@ def _place(results: Results) -> str:
 
 
 def reproduction_page(found: Sequence[Results]) -> str:
-    """The page of the documentation that shows the results, in Markdown."""
+    """The page of the documentation that shows the results, in Markdown: what was published first, the rest folded."""
     lines = [
         "# Reproduced studies",
         "",
         "Written by `divulge results --page docs/reproduction.md` from the files under `results/`; no number is typed "
         "by hand.",
         "",
+        "| study | scale | numbers | of them published before | minutes of computing |",
+        "|---|---|---:|---:|---:|",
     ]
     for one in found:
+        known = sum(row.published is not None for row in one.rows)
+        lines.append(
+            f"| [{one.study}](#{one.study}-{one.scale}-scale) | {one.scale} | {len(one.rows):,} | {known:,} "
+            f"| {one.seconds / 60:.0f} |"
+        )
+    lines.append("")
+    for one in found:
         machine = f"{one.machine.get('cpu', 'unknown processor')}, {one.machine.get('cores', '?')} cores"
+        study = _study(one)
         lines += [
             f"## {one.study}, {one.scale} scale",
             "",
+            *([] if study is None else [f"{study.title}. Source: {study.source}.", ""]),
             f"`{one.command}`, commit `{(one.commit or 'unknown')[:12]}`, {machine}, {one.seconds / 60:.0f} minutes of "
             "computing.",
             "",
             *([f"![{drawn.alternative}]({_place(one)})", ""] if (drawn := figure(one)) else []),
-            "| what was run | metric | adversary | published | ours | 95 % interval | control | n |",
-            "|---|---|---|---:|---:|---:|---:|---:|",
         ]
-        lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in _cells(row)) + " |" for row in one.rows]
-        lines.append("")
+        beside = [row for row in one.rows if row.published is not None]
+        if beside and len(beside) < len(one.rows):
+            lines += [*_rows(beside), ""]
+        if len(one.rows) - len(beside) > UNFOLDED:
+            lines += ["<details>", f"<summary>All {len(one.rows):,} numbers</summary>", ""]
+            lines += [*_rows(one.rows), "", "</details>", ""]
+        elif len(beside) < len(one.rows) and beside:
+            lines += ["And what the publication does not report:", ""]
+            lines += [*_rows([row for row in one.rows if row.published is None]), ""]
+        else:
+            lines += [*_rows(one.rows), ""]
     return "\n".join(lines)
+
+
+def _rows(rows: Sequence[Row]) -> list[str]:
+    return [
+        "| what was run | metric | adversary | published | ours | 95 % interval | control | n |",
+        "|---|---|---|---:|---:|---:|---:|---:|",
+        *("| " + " | ".join(cell.replace("|", "\\|") for cell in _cells(row)) + " |" for row in rows),
+    ]
 
 
 def _cells(row: Row) -> list[str]:
