@@ -1,5 +1,6 @@
-"""Searches for private batches: all victims at once against one after another, and against the plain published loop."""
+"""Searches for private batches: all victims at once, without matrices, and against the plain published loop."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +10,16 @@ from torch.nn import functional
 
 from benchmarks.measure import Row, compare
 from benchmarks.records import images
+from divulge.attacks.gradients.distances import cosine
 from divulge.attacks.gradients.inverting_gradients import InvertingGradients
+from divulge.attacks.gradients.noise_restoring import NoiseRestoring
+from divulge.attacks.gradients.plan import Plan, Units, objective, shortened
+from divulge.attacks.gradients.rounds import Round
+from divulge.data import Dataset
+from divulge.defenses.precode import Precode
 from divulge.metrics.images import psnr
 from divulge.metrics.intervals import bootstrap
+from divulge.models.image_mlp import ImageMLP
 from divulge.models.lenet import LeNet
 from divulge.releases import GradientRecord, share
 
@@ -25,7 +33,11 @@ def searches() -> list[Row]:
     data, which = images("cifar10", VICTIMS, (3, 32, 32))
     model = LeNet().build((3, 32, 32), 10, seed=0)
     records = [share(model, one[None], label[None]) for one, label in zip(data.inputs, data.targets, strict=True)]
-    return [_at_once(records, model, which), _against_loop(records[:SAMPLE], model, data.inputs[:SAMPLE], which)]
+    return [
+        _at_once(records, model, which),
+        _without_matrices(data[:SAMPLE], f"{SAMPLE} records of {which.partition(' records of ')[2]}"),
+        _against_loop(records[:SAMPLE], model, data.inputs[:SAMPLE], which),
+    ]
 
 
 def _at_once(records: list[GradientRecord], model: nn.Module, which: str) -> Row:
@@ -37,6 +49,40 @@ def _at_once(records: list[GradientRecord], model: nn.Module, which: str) -> Row
         repeats=5,
         target=3.0,
         note=f"{BRIEF} steps; {which}",
+    )
+
+
+def _without_matrices(data: Dataset, which: str) -> Row:
+    """One evaluation of the noise-restoring search on the network that PRECODE was published with."""
+    model = Precode().architecture(ImageMLP().build((3, 32, 32), 10, seed=0))
+    records = [share(model, one[None], label[None]) for one, label in zip(data.inputs, data.targets, strict=True)]
+    plan = NoiseRestoring().plan(Round(records, model), data.targets[:, None])
+    code = sum(size.numel() for size in plan.replay.shapes.values())
+    points = torch.randn(len(records), data.inputs[0].numel() + code, generator=_seed())
+
+    def evaluation(one: Plan) -> Callable[[], object]:
+        evaluate = objective(
+            [one],
+            Units.of(model),
+            shape=(1, *data.shape),
+            distance=cosine,
+            scaled=False,
+            rounding="none",
+            prior=None,
+            restarts=1,
+            together=len(records),
+            generator=_seed(),
+        )
+        return lambda: evaluate(points, torch.arange(len(points)))
+
+    return compare(
+        f"noise-restoring search, fully connected network, {len(records)} victims: gradients as products against "
+        "matrices",
+        evaluation(shortened(plan)),
+        evaluation(plan),
+        repeats=5,
+        target=10.0,
+        note=f"one evaluation of the objective; {which}",
     )
 
 

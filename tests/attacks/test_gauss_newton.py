@@ -128,8 +128,6 @@ def test_a_random_gradient_and_a_silent_one_give_no_record():
 
 def test_bad_input():
     model = small()
-    with pytest.raises(BadInputError, match="batches of 1, got 1 on 2"):
-        solve(share(model, *victims(2)), model)
     with pytest.raises(BadInputError, match=r"5\.bias is withheld"):
         solve(share(model, *victims(1)), model, withheld=("5.",))
     with pytest.raises(BadInputError, match="steps of 1 or more"):

@@ -8,10 +8,18 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from divulge.attacks.gradients.first_layer import FirstLayer
+from divulge.attacks.gradients.inverting_gradients import InvertingGradients
+from divulge.attacks.gradients.stated import require_stated_batch
+from divulge.defenses.gradient_noise import GradientNoise
+from divulge.defenses.gradient_pruning import GradientPruning
+from divulge.defenses.gradient_rounding import GradientSign
+from divulge.defenses.soteria import Soteria
 from divulge.errors import BadInputError
+from divulge.models import seeded
 from divulge.models.cnn import CNN
 from divulge.models.mlp import MLP
-from divulge.releases import GradientRecord, share
+from divulge.releases import GradientRecord, Tampering, share
 
 
 @pytest.fixture
@@ -145,8 +153,85 @@ def test_records_of_another_architecture():
         ({"local_steps": 2}, "Say kind='update'"),
         ({"kind": "update"}, "positive lr"),
         ({"kind": "update", "local_steps": 0, "lr": 0.1}, "0 local steps"),
+        ({"batch_size": 4, "step_sizes": (2, 2)}, r"for each of 1 steps .* step_sizes=\(2, 2\)"),
+        ({"kind": "update", "lr": 0.1, "batch_size": 4, "local_steps": 2, "step_sizes": (1, 2)}, "all of them in one"),
+        ({"kind": "update", "lr": 0.1, "batch_size": 4, "local_steps": 2, "step_sizes": (5, 1)}, "of 4 records"),
     ],
 )
 def test_facts_that_contradict_each_other(facts, words):
     with pytest.raises(BadInputError, match=words):
         GradientRecord(**{"gradients": {}, "batch_size": 1, "classes": 2, "shape": (3,), **facts})
+
+
+def stated(record, model, size):
+    FirstLayer().run(replace(record, batch_size=size), model, generator=torch.Generator())
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_more_records_than_stated_stand_behind_the_gradient(batch, reduction):
+    model, (inputs, _) = MLP((8,)).build((3, 8, 8), 6, seed=0), batch
+    record = share(model, inputs, torch.tensor([0, 2, 2, 1]), reduction=reduction)
+    for size in (1, 3):
+        with pytest.raises(BadInputError, match=f"4 records or more .* 3 labels or more, .* stated batch of {size}"):
+            require_stated_batch(replace(record, batch_size=size), model)
+    with pytest.raises(BadInputError, match="stated batch of 1"):
+        stated(record, model, 1)
+    require_stated_batch(record, model)
+    require_stated_batch(replace(record, batch_size=5), model)
+
+
+@pytest.mark.parametrize(
+    "defense",
+    [GradientNoise(std=1e-3), GradientPruning(rate=0.3), GradientSign(), Soteria(rate=0.5)],
+    ids=lambda one: one.name,
+)
+def test_a_defended_record_of_the_stated_batch_is_believed(batch, defense):
+    model, (inputs, targets) = MLP((8,)).build((3, 8, 8), 6, seed=0), batch
+    for size in (1, 2):
+        honest = share(model, inputs[:size], targets[:size])
+        generator = torch.Generator().manual_seed(0)
+        sent = defense.share(honest, model=model, inputs=inputs[:size], targets=targets[:size], generator=generator)
+        require_stated_batch(sent.record, model)
+
+
+class Patches(nn.Module):
+    """Classifies the rows of an image one by one, and takes the mean."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(24, 6)
+
+    def forward(self, x):
+        return self.head(x.transpose(1, 2).flatten(2)).mean(dim=1)
+
+
+def test_a_layer_that_sees_many_rows_of_a_record_tells_nothing_of_the_batch(batch):
+    with seeded(0):
+        model = Patches()
+    require_stated_batch(share(model, batch[0][:1], batch[1][:1]), model)
+
+
+@pytest.mark.parametrize(
+    ("withheld", "name", "expected"),
+    [
+        ("fc1", "fc1.weight", True),
+        ("fc1", "fc10.weight", False),
+        ("fc1.", "fc1.weight", True),
+        ("fc1.weight", "fc1.weight", True),
+        ("fc1.weight", "fc1.weight_scale", False),
+        ("block.fc1", "fc1.weight", False),
+    ],
+)
+def test_a_withheld_name_is_that_of_a_parameter_or_a_module(withheld, name, expected):
+    assert Tampering(withheld=(withheld,)).withholds(name) is expected
+
+
+def test_steps_that_share_some_records_cannot_be_played_again(batch):
+    model, (inputs, targets) = MLP((4,)).build((3, 8, 8), 3, seed=0), batch
+    honest = share(model, inputs, targets)
+    facts = {"kind": "update", "lr": 0.1}
+    one_pass = replace(honest, **facts, local_steps=2, step_sizes=(3, 1))
+    assert one_pass.steps == (slice(0, 3), slice(3, 4))
+    twice = replace(honest, **facts, local_steps=4, step_sizes=(3, 1, 3, 1))
+    with pytest.raises(BadInputError, match="nobody knows whom in which"):
+        InvertingGradients(steps=1).run(twice, model, generator=torch.Generator())

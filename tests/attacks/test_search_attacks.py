@@ -133,12 +133,15 @@ def test_victims_and_restarts_together_are_as_one_by_one(lenet, records):
     torch.testing.assert_close(chunked.inputs, whole.inputs, rtol=1e-3, atol=1e-3)
 
 
-def test_the_best_restart_has_the_least_matching_loss(lenet, records):
+def test_the_best_restart_has_the_least_matching_loss(lenet, digits):
+    # in float64, as Adam's first steps are as long for a slope that is all rounding error as for any other
+    model = copy.deepcopy(lenet).double()
+    record = share(model, digits[0][:1].double(), digits[1][:1])
     # 64 entries a start, so that drawing two in one go gives those of one after the other
     generator, attack = seed(), Search(steps=6, lr=0.05, tv=0.1)
-    alone = [attack.run(records[0], lenet, generator=generator) for _ in range(3)]
+    alone = [attack.run(record, model, generator=generator) for _ in range(3)]
     best = min(alone, key=lambda found: float(found.matching))
-    found = dataclasses.replace(attack, restarts=3).run(records[0], lenet, generator=seed())
+    found = dataclasses.replace(attack, restarts=3).run(record, model, generator=seed())
     torch.testing.assert_close(found.inputs, best.inputs, rtol=1e-3, atol=1e-3)
     assert float(found.matching) < max(float(one.matching) for one in alone)
 

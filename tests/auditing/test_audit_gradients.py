@@ -189,7 +189,8 @@ def test_the_same_call_again_computes_nothing(digits, mlp, tmp_path):
 def test_both_releases_have_a_verdict_each_in_one_report(digits, mlp, tmp_path):
     members, others = digits[:100], digits[100:]
     report = audited(mlp, members, tmp_path, nonmembers=others, access="posteriors,gradients", batch_sizes=(1,))
-    posteriors, gradients = report.facts.cards
+    posteriors, drawings, gradients = report.facts.cards
+    assert drawings.question == "What does the model show of each class?"
     assert (posteriors.release, gradients.release) == ("posteriors", "gradients")
     assert posteriors.band == 0, "nobody trained it"
     assert (gradients.band, report.verdict.band) == (4, 4)
@@ -273,7 +274,7 @@ BAD = {
         {"model": lambda: lambda rows: np.full((len(rows), 10), 0.1)},
         "torch module, and this is a function",
     ),
-    "another access": ({"access": "weights"}, "access: expected posteriors or gradients.*got 'weights'"),
+    "another access": ({"access": "answers"}, "access: expected one of posteriors, weights, gradients.*got 'answers'"),
     "no access": ({"access": ()}, "got nothing"),
     "posteriors without non-members": ({"access": "posteriors"}, "nonmembers: posteriors are audited with"),
     "a model that learns nothing": ({"model": frozen}, "has no gradient"),

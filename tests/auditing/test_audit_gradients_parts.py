@@ -14,18 +14,11 @@ from divulge.attacks.gradients.precode_closed_form import PrecodeClosedForm
 from divulge.attacks.knowledge import Knowledge
 from divulge.auditing.access import divided, releases, require_used
 from divulge.auditing.gradients.audit import Exchange, Sharing, prepare
-from divulge.auditing.gradients.audit_evidence import (
-    CLEAR,
-    Case,
-    Rebuilt,
-    Tried,
-    completed,
-    scored,
-    strongest,
-    victims_of,
-)
+from divulge.auditing.gradients.audit_cases import CLEAR, Case, Tried
 from divulge.auditing.gradients.audit_grade import grade
-from divulge.auditing.gradients.audit_steps import Judged, unexplained
+from divulge.auditing.gradients.audit_scores import scored
+from divulge.auditing.gradients.audit_steps import Judged, unexplained, victims_of
+from divulge.auditing.gradients.audit_strongest import Rebuilt, completed, strongest
 from divulge.auditing.gradients.telling_layers import layers
 from divulge.auditing.targets import as_target
 from divulge.data import Dataset

@@ -93,7 +93,7 @@ def test_both_releases_with_defenses_for_each(files, cli):
     assert "Asking model about 120 records" in err
     assert "also under gradient-noise: at most" in err
     report = Report.read(files["report"])
-    assert [card.release for card in report.facts.cards] == ["posteriors", "gradients"]
+    assert [card.release for card in report.facts.cards] == ["posteriors", "posteriors", "gradients"]
     assert "Defenses of gradients" in [one.title for one in report.facts.sections]
     assert any("has other records of the same kind" in line for line in report.facts.assumptions)
 
@@ -106,10 +106,17 @@ def test_convolutions_in_the_mode_that_is_asked_for(more, cli):
 
 
 BAD = {
-    "another access": ({"access": "weights"}, "access: expected posteriors or gradients.*'weights'"),
+    "another access": ({"access": "answers"}, "access: expected one of posteriors, weights, gradients.*'answers'"),
     "sizes that are no numbers": ({"batch_sizes": "one"}, "--batch-sizes: expected numbers such as 1,4, got 'one'"),
+    "sizes of gradients that nobody shares": (
+        {"access": "posteriors", "batch_sizes": "1,4", "nonmembers": "nonmembers.npz"},
+        "--batch-sizes: used where gradients are audited",
+    ),
     "a batch larger than the sample": ({"batch_sizes": "1,99"}, "batch size 99: expected more records"),
-    "posteriors without non-members": ({"access": "posteriors"}, "--nonmembers is needed to audit posteriors"),
+    "posteriors without non-members": (
+        {"access": "posteriors", "batch_sizes": None},
+        "--nonmembers is needed to audit posteriors",
+    ),
     "a scikit-learn model": ({"model": "fitted"}, "torch module, and this is a LogisticRegression"),
     "an endpoint": (
         {"model": None, "weights": None, "endpoint": "http://127.0.0.1:9", "endpoint-model": "m"},

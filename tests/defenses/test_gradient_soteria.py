@@ -8,8 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from divulge.attacks.gradients.inverting_gradients import InvertingGradients
 from divulge.attacks.gradients.layer_input import layer_input
 from divulge.attacks.gradients.layers import layer
+from divulge.attacks.knowledge import Knowledge
+from divulge.auditing.gradients.audit_steps import unexplained
 from divulge.defenses.jacobian import inside, pull_back
 from divulge.defenses.lipschitz import lipschitz
 from divulge.defenses.soteria import Soteria
@@ -17,7 +20,7 @@ from divulge.errors import BadInputError
 from divulge.models import Normalize, seeded
 from divulge.models.lenet import LeNet
 from divulge.models.mlp import MLP
-from divulge.releases import share
+from divulge.releases import Tampering, share
 
 WEIGHT = "9.weight"
 
@@ -301,3 +304,23 @@ def test_what_it_cannot_defend_is_refused():
     assert sent(Soteria(), wide, rows, labels)
     with pytest.raises(BadInputError, match="on one row for each of 2 records"):
         sent(Soteria(), sequence, rows, labels)
+
+
+def test_entries_of_a_batch_pruned_record_by_record_are_not_to_be_believed():
+    with seeded(0):
+        model = MLP((30,)).build((12,), 4, seed=0)
+    x, y = torch.rand(3, 12), torch.tensor([0, 1, 1])
+    for batch, name in (("each", "3.weight"), ("together", "")):
+        defense = Soteria(0.5, layer="3", batch=batch)
+        known = defense.tampering(model)
+        assert known.of_batch(1) == Tampering(zeros=True)
+        assert known.of_batch(3).withheld == ((name,) if name else ())
+        shared = sent(defense, model, x, y)[1]
+        left = unexplained(shared.record, model, x, y, known.of_batch(3))
+        assert left < 1e-6
+        if batch == "each":
+            assert unexplained(shared.record, model, x, y, Tampering(zeros=True)) > 1e-3
+        found = InvertingGradients(steps=1, tv=0.0).run(
+            shared.record, model, knowledge=Knowledge(defense=defense), generator=torch.Generator()
+        )
+        assert any(name in words for words in found.facts["adapted"])

@@ -196,6 +196,22 @@ def test_captured_records_are_what_the_client_would_share_of_the_rows_behind_the
     assert not all(torch.equal(first[name], last[name]) for name in record.gradients)
 
 
+def test_a_client_of_one_pass_in_batches_is_played_again_in_the_order_of_its_steps():
+    data, federation = blobs(), Federation(clients=3, rounds=1, batch_size=8, lr=0.3)
+    for model in (network(), nn.Sequential(NOT_STACKED, *network())):
+        public = copy.deepcopy(model)
+        trained = fit_federated(model, data, federation, seed=0, capture=[1])
+        for capture, behind in zip(trained.captures, trained.behind, strict=True):
+            record, truth = capture.record, data[behind.rows]
+            assert capture.replayable
+            assert (record.batch_size, record.local_steps, record.step_sizes) == (30, 4, (8, 8, 8, 6))
+            replayed, _ = Replay(public, record)(truth.inputs, truth.targets)
+            whole, _ = Replay(public, replace(record, step_sizes=()))(truth.inputs, truth.targets)
+            for name, shared in record.gradients.items():
+                assert torch.allclose(replayed[name], shared, atol=1e-5), name
+            assert not all(torch.allclose(whole[name], g, atol=1e-2) for name, g in record.gradients.items())
+
+
 def test_a_client_that_goes_through_its_records_in_batches_says_so():
     trained = fit_federated(
         network(), blobs(), Federation(clients=3, rounds=1, batch_size=8, epochs=2), seed=0, capture=[1]
@@ -203,6 +219,7 @@ def test_a_client_that_goes_through_its_records_in_batches_says_so():
     for capture, rows in zip(trained.captures, trained.clients, strict=True):
         assert not capture.replayable
         assert (capture.record.batch_size, capture.record.local_steps) == (len(rows), 8)
+        assert sum(capture.record.step_sizes) == 2 * len(rows)
 
 
 def test_captures_survive_being_written_and_tell_nothing_private():

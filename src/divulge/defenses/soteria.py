@@ -101,7 +101,7 @@ class Soteria(Defense):
             BadInputError: no such layer, one whose weight is not shared, or a batch that is not that of the record.
         """
         layer = self._layer(model)
-        weight = f"{layer}.weight" if layer else "weight"
+        weight = _weight(layer)
         if len(inputs) == 0 or len(inputs) != len(targets):
             raise BadInputError(
                 f"soteria: expected the batch behind the record, got {len(inputs)} records and {len(targets)} targets."
@@ -121,7 +121,9 @@ class Soteria(Defense):
 
     def tampering(self, model: nn.Module) -> Tampering:
         """That a zero says nothing; of a batch of several under `each`, a column is the sum over those that kept it."""
-        return Tampering(zeros=True) if self.rate else Tampering()
+        if not self.rate:
+            return Tampering()
+        return Tampering(zeros=True, partial=(_weight(self._layer(model)),) if self.batch == "each" else ())
 
     def scores(self, model: nn.Module, inputs: Tensor, *, training: bool = False) -> Tensor:
         """How little pruning each entry of the representation would move a reconstruction; the least are pruned.
@@ -189,6 +191,10 @@ class Soteria(Defense):
                 "does? batch='together' needs neither."
             )
         return gradient.where(kept.all(dim=0), (signal.T @ (features * kept)).to(gradient))
+
+
+def _weight(layer: str) -> str:
+    return f"{layer}.weight" if layer else "weight"
 
 
 def _triangles(looked: Inside) -> list[Tensor]:

@@ -1,7 +1,8 @@
 """What a client of federated learning shares: the gradient of a private batch."""
 
+import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -33,6 +34,7 @@ class GradientRecord:
         training: whether the client's model was in training mode.
         kind: `gradient` of one batch, or `update` of the weights over `local_steps` steps, divided by `-lr`.
         local_steps: how many steps the client took.
+        step_sizes: records in each of them, where a step does not take the whole batch; empty where all do.
         lr: of those steps; needed for an update.
 
     Raises:
@@ -48,13 +50,35 @@ class GradientRecord:
     kind: Literal["gradient", "update"] = "gradient"
     local_steps: int = 1
     lr: float | None = None
+    step_sizes: tuple[int, ...] = ()
+
+    @property
+    def steps(self) -> tuple[slice, ...]:
+        """The records of each step, in an order of the batch in which it goes through them step by step.
+
+        Nobody tells which records a step took. Where none is in two steps, that is a matter of what order a batch is
+        rebuilt in, and so of none.
+
+        Raises:
+            BadInputError: some records are in several steps but not in all, which depends on who is in which.
+        """
+        if not self.step_sizes:
+            return (slice(0, self.batch_size),) * self.local_steps
+        if sum(self.step_sizes) != self.batch_size:
+            raise BadInputError(
+                f"gradient record: the client took {self.local_steps} steps of {sum(self.step_sizes)} records in all "
+                f"on a batch of {self.batch_size}: it met some of them in several steps, nobody knows whom in which, "
+                "so it cannot be played again. Attack an update of one pass, or of steps on the whole batch."
+            )
+        ends = list(itertools.accumulate(self.step_sizes, initial=0))
+        return tuple(itertools.starmap(slice, itertools.pairwise(ends)))
 
     @property
     def facts(self) -> tuple[Any, ...]:
         """The public facts, without the gradients: records with the same ones can be attacked together."""
         return (
             *(self.batch_size, self.classes, self.shape, self.reduction, self.training),
-            *(self.kind, self.local_steps, self.lr),
+            *(self.kind, self.local_steps, self.lr, self.step_sizes),
         )
 
     def __post_init__(self) -> None:
@@ -66,6 +90,15 @@ class GradientRecord:
         if self.kind == "gradient" and self.local_steps > 1:
             raise BadInputError(
                 f"gradient record: a gradient belongs to one step, got {self.local_steps}. Say kind='update'."
+            )
+        if self.step_sizes and not (
+            len(self.step_sizes) == self.local_steps
+            and min(self.step_sizes) >= 1
+            and max(self.step_sizes) <= self.batch_size <= sum(self.step_sizes)
+        ):
+            raise BadInputError(
+                f"gradient record: expected for each of {self.local_steps} steps how many of {self.batch_size} records "
+                f"it took, all of them in one step or another, got step_sizes={self.step_sizes}."
             )
         if self.kind == "update" and not (self.lr and self.lr > 0):
             raise BadInputError(f"gradient record: an update needs the positive lr of its steps, got {self.lr}.")
@@ -120,7 +153,9 @@ class Tampering:
     It is all that an adaptive adversary needs of a mechanism: what not to believe, and how far to believe the rest.
 
     Args:
-        withheld: parameters, by the beginnings of their names, whose shared gradients are not to be believed.
+        withheld: parameters whose shared gradients are not to be believed, by their names or those of their modules.
+        partial: parameters, likewise, whose entries count only part of a batch of several, nobody tells which: not to
+            be believed unless the batch is of one.
         zeros: whether an entry that is exactly zero was withheld and says nothing.
         scaled: whether the gradient as a whole may have been shrunk by a factor that is not told.
         noise: the law of what was added to every entry.
@@ -133,6 +168,7 @@ class Tampering:
     """
 
     withheld: tuple[str, ...] = ()
+    partial: tuple[str, ...] = ()
     zeros: bool = False
     scaled: bool = False
     noise: Literal["none", "gaussian", "laplace"] = "none"
@@ -142,6 +178,25 @@ class Tampering:
     def __post_init__(self) -> None:
         if (self.noise == "none") != (self.std == 0) or self.std < 0:
             raise BadInputError(f"tampering: noise {self.noise!r} and a standard deviation of {self.std} contradict.")
+
+    def of_batch(self, size: int) -> "Tampering":
+        """The same for batches of one size, with nothing `partial` left.
+
+        Example:
+            >>> Tampering(partial=("fc.weight",)).of_batch(2).withheld
+            ('fc.weight',)
+        """
+        return replace(self, withheld=self.withheld + (self.partial if size > 1 else ()), partial=())
+
+    def withholds(self, name: str) -> bool:
+        """Whether the parameter of that name is among those withheld.
+
+        Example:
+            >>> known = Tampering(withheld=("fc1",))
+            >>> known.withholds("fc1.weight"), known.withholds("fc10.weight")
+            (True, False)
+        """
+        return any(name == one or name.startswith(one.removesuffix(".") + ".") for one in self.withheld)
 
 
 def share(

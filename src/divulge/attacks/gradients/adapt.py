@@ -38,7 +38,7 @@ def adapt(search: "Search", known: Tampering, one: Round) -> tuple["Search", tup
     """
     record, changes, words = one.records[0], dict[str, Any](), list[str]()
     if known.withheld:
-        changes["ignore"] = (*search.ignore, *known.withheld)
+        changes["ignore"] = (*search.ignore, *filter(known.withholds, record.gradients))
         words.append(f"left out {', '.join(known.withheld)}")
         changes |= _labels(search, record, one.model)
     if known.zeros:
@@ -71,6 +71,8 @@ def adapt(search: "Search", known: Tampering, one: Round) -> tuple["Search", tup
 def take_back(one: Round, known: Tampering) -> tuple[Round, Tampering, tuple[str, ...]]:
     """A round as an oracle adversary has it: without noise that was added, and with masks that were laid.
 
+    What is known of the defense is brought to the batch size at hand, for every adversary.
+
     Args:
         one: whose `randomness` holds, for each record, tensors by parameter name, at any depth: floating-point ones
             were added, before any rounding, and bool ones say which entries were left.
@@ -82,6 +84,7 @@ def take_back(one: Round, known: Tampering) -> tuple[Round, Tampering, tuple[str
     Raises:
         BadInputError: randomness of another number of records.
     """
+    known = known.of_batch(one.records[0].batch_size)
     if one.randomness is None:
         return one, known, ()
     drawn = [one.randomness] if isinstance(one.randomness, Mapping) else one.randomness
@@ -127,11 +130,7 @@ def _tensors(drawn: Any, record: GradientRecord) -> list[tuple[str, Tensor]]:
 def _squared_length(one: Round, known: Tampering) -> float:
     """Of what is matched, in the mean over the records."""
     sizes = [
-        sum(
-            float(g.double().square().sum())
-            for name, g in record.gradients.items()
-            if not name.startswith(known.withheld)
-        )
+        sum(float(g.double().square().sum()) for name, g in record.gradients.items() if not known.withholds(name))
         for record in one.records
     ]
     return sum(sizes) / len(sizes)

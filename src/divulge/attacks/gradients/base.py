@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from divulge.attacks.base import Attack
+from divulge.attacks.gradients.stated import require_stated_batch
 from divulge.attacks.knowledge import Knowledge
 from divulge.errors import BadInputError
 from divulge.releases import GradientRecord
@@ -80,7 +81,8 @@ def alike(name: str, records: Sequence[GradientRecord], model: nn.Module) -> Non
     """See that records can be attacked together.
 
     Raises:
-        BadInputError: there is none, their public facts differ, or one is not of the model.
+        BadInputError: there is none, their public facts differ, one is not of the model, or one states a batch that is
+            smaller than what stands behind it.
     """
     if not records:
         raise BadInputError(f"{name}: expected one record or more, got none.")
@@ -92,3 +94,11 @@ def alike(name: str, records: Sequence[GradientRecord], model: nn.Module) -> Non
         )
     for one in records:
         one.require(model)
+        require_stated_batch(one, model)
+
+
+def unfound(records: Sequence[GradientRecord]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Inputs, targets, found and matching of `Reconstructions` for victims of whom nothing is found yet."""
+    victims, batch = len(records), records[0].batch_size
+    inputs = torch.zeros(victims, batch, *records[0].shape)
+    return inputs, torch.full((victims, batch), -1), torch.zeros(victims, batch, dtype=torch.bool), torch.ones(victims)

@@ -7,13 +7,18 @@ from torch import Tensor, nn
 from torch.func import jvp
 
 from divulge.attacks.gradients.body import Step
-from divulge.attacks.gradients.convolution import Convolution, unit
+from divulge.attacks.gradients.convolution import Convolution, Solved, unit
 from divulge.attacks.gradients.elementwise import Known
+from divulge.attacks.gradients.hidden_gates import Gates
 from divulge.attacks.gradients.levenberg import Minimum, levenberg_marquardt
 from divulge.errors import BadInputError
 from divulge.models.layers import Flatten
 
 STEPS = 60
+STUCK = 1e-4
+"""Share of the equations left over from which on the gates of a ReLU are taken to be wrong."""
+OPEN = (nn.ReLU, nn.Flatten, Flatten, nn.Identity)
+"""Modules above a convolution that pass a signal as it is, or not at all."""
 ENTRIES = 100_000_000
 """Of the Jacobian at most, eight bytes each."""
 
@@ -38,15 +43,15 @@ class Last:
     bias: tuple[Tensor, Tensor] | None
     head: Known
 
-    def search(self, start: Tensor) -> tuple[Minimum, Tensor]:
+    def search(self, start: Tensor) -> tuple[Minimum | Solved, Known]:
         """What went into the convolution, from its gradients and the features that are known.
 
         The signal that reaches the features is exact, and all between them and the convolution's input is a function
         of that input, which is searched for so that everything holds at once; each set of equations is brought to a
-        root mean square of 1.
+        root mean square of 1. Where a ReLU is all that is between them, its gates are searched for with the input.
 
         Returns:
-            The input, flat; and the signal that reaches the convolution's output.
+            How well the equations hold; and what is known of the convolution's input.
 
         Raises:
             BadInputError: a convolution that is too large for this.
@@ -57,14 +62,21 @@ class Last:
                 "where the features above it are hidden. Use bias-anchored."
             )
         equations = _Equations(self)
-        found = levenberg_marquardt(
-            equations.residuals,
-            equations.jacobian,
-            start.flatten(),
-            size=float(equations.told.norm()),
-            steps=STEPS,
-        )
-        return found, equations.signal(found.point)
+        gates = equations.gates()
+        if gates is None:
+            return self._without_gates(equations, start)
+        signal = gates.search(start.flatten())
+        solved = equations.given(signal)
+        if solved.left > STUCK:
+            found, known = self._without_gates(equations, start)
+            if found.left < solved.left:
+                return found, known
+        return solved, Known(solved.values, self.convolution.signal_below(signal), gates.told(signal))
+
+    def _without_gates(self, equations: "_Equations", start: Tensor) -> tuple[Minimum, Known]:
+        found = equations.solve(start.flatten())
+        signal = self.convolution.signal_below(equations.signal(found.point))
+        return found, Known(found.point.view_as(start), signal, torch.ones_like(start))
 
 
 class _Equations:
@@ -84,6 +96,23 @@ class _Equations:
         pairs = [(features, told), (slopes, believed), *([] if last.bias is None else [last.bias])]
         self.weights = torch.cat([counted * unit(shared, counted) for shared, counted in pairs])
         self.told = self.weights * torch.cat([shared for shared, _ in pairs])
+
+    def solve(self, start: Tensor) -> Minimum:
+        """The input at which they hold, searched for from another."""
+        return levenberg_marquardt(self.residuals, self.jacobian, start, size=float(self.told.norm()), steps=STEPS)
+
+    def gates(self) -> Gates | None:
+        """The same convolution with the gates of the ReLU above it unknown; None if there is no such ReLU."""
+        last = self.last
+        if last.bias is None or not all(isinstance(step.module, OPEN) for step in last.above):
+            return None
+        return Gates(last.convolution, self.reach.view(self.outputs), last.slopes, last.believed, last.bias)
+
+    def given(self, signal: Tensor) -> Solved:
+        """The input for a signal that reaches the convolution's output; features that a ReLU let through are known."""
+        features, told = (one[self.back].view(self.outputs) for one in (self.last.head.value, self.last.head.trust))
+        trust = told * (features > 0)
+        return self.last.convolution.solve(features, trust, signal, self.last.slopes, self.last.believed)
 
     def passed(self, pre: Tensor) -> Tensor:
         """The features that the convolution's output gives, in its own order."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.func import grad
 
 FIRST = 1e-2
 """The first damping at most. All dampings are shares of the mean diagonal of the normal equations."""
@@ -15,6 +16,8 @@ STUCK = 1e6
 """Damping from which on no step will gain."""
 SETTLED = 1e-3
 """Relative gain of a step in the sum of squares from which on the search is done."""
+WORTH = 0.9
+"""What a step along an old derivative has to leave of the sum of squares at most, to be followed by another such."""
 
 
 RIDGE = 1e-12
@@ -52,6 +55,20 @@ def growth(factor: Tensor) -> float:
     return float(torch.linalg.solve_triangular(factor.mT, errors, upper=True).square().mean().sqrt())
 
 
+def _further(
+    residuals: Callable[[Tensor], Tensor], point: Tensor, left: Tensor, factor: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Steps along a derivative that was taken elsewhere, and what the last good one leaves over."""
+    half = grad(lambda at: residuals(at).square().sum() / 2)
+    while left.any():
+        tried = point - torch.cholesky_solve(half(point)[:, None], factor)[:, 0]
+        remainder = residuals(tried)
+        if not remainder.square().sum() < WORTH * left.square().sum():
+            break
+        point, left = tried, remainder
+    return point, left
+
+
 def levenberg_marquardt(
     residuals: Callable[[Tensor], Tensor],
     jacobian: Callable[[Tensor], Tensor],
@@ -59,18 +76,22 @@ def levenberg_marquardt(
     *,
     size: float,
     steps: int,
+    enough: float = 0.0,
 ) -> Minimum:
     """Make the sum of squares of `residuals` small (Marquardt 1963, doi 10.1137/0111030).
 
     The damping is never above the squared share that is left over, with which the method converges as fast as Newton's
-    where the residuals vanish (Yamashita and Fukushima 2001, doi 10.1007/978-3-7091-6217-0_18).
+    where the residuals vanish (Yamashita and Fukushima 2001, doi 10.1007/978-3-7091-6217-0_18). The factored normal
+    equations serve for further steps as long as these gain, each with the slope where it starts: one costs a hundredth
+    of a derivative and what it takes to factor it.
 
     Args:
         residuals: of a point `(n,)`, `(m,)`.
         jacobian: their derivative, transposed, `(n, m)`.
         start: the first point, float64.
         size: what the norm of the residuals is compared with; with 0 nothing is told, and the start is given back.
-        steps: at most.
+        steps: with a derivative of their own, at most.
+        enough: a share left over from which on rounding hides what there would be to gain.
 
     Example:
         >>> start = torch.ones(1).double()
@@ -96,7 +117,8 @@ def levenberg_marquardt(
         else:
             break
         point, left, damping, taken = tried, remainder, damping * BOLDER, taken + 1
-        if before - left.square().sum() < SETTLED * before:
+        point, left = _further(residuals, point, left, factor)
+        if before - left.square().sum() < SETTLED * before or float(left.norm()) <= enough * size:
             break
     factor, failed = torch.linalg.cholesky_ex(normal + torch.diag(RIDGE * level.expand(len(point))))
     grown = growth(factor)

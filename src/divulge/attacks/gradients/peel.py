@@ -35,7 +35,8 @@ class Peel(GradientAttack):
     and the whole is solved in float64. Whatever lies above the linear layer does not matter.
 
     An adversary who knows that a defense hides inputs of the linear layer, as Soteria does, first searches for the
-    input of the last convolution, at which all that is left of the equations above it must hold.
+    input of the last convolution, at which all that is left of the equations above it must hold; behind a ReLU, with
+    the gates that it may have closed among the unknowns.
 
     Zhu and Blaschko 2021 (arXiv 2010.07733), for which the bias gradient supplies the signal. Batches of one. Training
     and rounding cost accuracy, which `matching` shows: the largest share of a convolution's equations left over. Where
@@ -148,7 +149,7 @@ class _Down:
         first = not any(step.name in self.convolutions for step in self.chain.steps[:place])
         return first and not solved.determined and isinstance(self.chain.steps[place + 1].module, nn.ReLU)
 
-    def _behind(self, one: Trusted, known: Known) -> tuple[str, Minimum, Known]:
+    def _behind(self, one: Trusted, known: Known) -> tuple[str, Solved | Minimum, Known]:
         """The name of the last convolution, the search for its input, and what is known there."""
         places = [place for place, step in enumerate(self.chain.steps) if step.name in self.convolutions]
         if not places:
@@ -163,9 +164,8 @@ class _Down:
         gray = torch.full((1, *one.record.shape), 0.5, dtype=torch.float64)
         for lower in self.chain.steps[:place]:
             gray = lower.module(gray)
-        found, signal = Last(convolution, self.chain.steps[place + 1 :], slopes, believed, bias, known).search(gray[0])
-        value = found.point.view(step.shape)
-        return step.name, found, Known(value, convolution.signal_below(signal), torch.ones_like(value))
+        found, entered = Last(convolution, self.chain.steps[place + 1 :], slopes, believed, bias, known).search(gray[0])
+        return step.name, found, entered
 
 
 def peelable(chain: Body, record: GradientRecord) -> bool:

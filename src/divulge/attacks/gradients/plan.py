@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch.func import vmap
 from divulge.attacks.gradients.believed import Rounding, believed
 from divulge.attacks.gradients.distances import Distance
 from divulge.attacks.gradients.minimize import Evaluate
+from divulge.attacks.gradients.products import spanned
 from divulge.attacks.gradients.replay import Replay
 from divulge.errors import BadInputError
 from divulge.models import Normalize
@@ -33,6 +34,7 @@ class Plan:
         noise: of the stochastic layers, by name `(V, B, ...)`, where it is known; otherwise they draw afresh for every
             guess.
         restoring: whether noise is searched for; it is then the end of a point.
+        spans: of weights that `shared` holds in coordinates, by name, `(V, ...)`; see `products`.
     """
 
     replay: Replay
@@ -44,12 +46,28 @@ class Plan:
     weights: Tensor | None = None
     noise: dict[str, Tensor] | None = None
     restoring: bool = False
+    spans: dict[str, dict[str, Tensor]] | None = None
 
     @property
     def known(self) -> dict[str, Any]:
         """All that differs between victims, with the victim first."""
-        names = ("shared", "top", "kept", "steps", "anchor", "weights", "noise")
+        names = ("shared", "top", "kept", "steps", "anchor", "weights", "noise", "spans")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+def shortened(plan: Plan) -> Plan:
+    """The same plan with long weight gradients of linear layers in coordinates, which changes no length and no angle.
+
+    Not under masks, which work on entries, and not of several local steps.
+    """
+    record = plan.replay.record
+    if plan.kept is not None or record.local_steps > 1:
+        return plan
+    replay = plan.replay.only(plan.shared)
+    spans, shared = dict[str, dict[str, Tensor]](), dict(plan.shared)
+    for name in replay.products():
+        spans[name], shared[name] = spanned(plan.shared[name], record.batch_size)
+    return replace(plan, replay=replay, shared=shared, spans=spans)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +131,7 @@ def objective(
         generator: of the noise that stochastic layers draw.
     """
     known, entries = {str(number): plan.known for number, plan in enumerate(plans)}, math.prod(shape)
+    victims = len(next(iter(plans[0].shared.values())))
 
     def one(point: Tensor, victim: dict[str, Any]) -> tuple[Tensor, Tensor]:
         images = point[:entries].view(shape)
@@ -124,7 +143,7 @@ def objective(
                 top = told["top"]
             else:
                 top = rest[: shape[0] * plan.replay.record.classes].view(shape[0], -1).softmax(dim=1)
-            found, seen = plan.replay(units.pixels(images), top, noise)
+            found, seen = plan.replay(units.pixels(images), top, noise, told.get("spans", {}))
             compared = believed(
                 found,
                 told["shared"],
@@ -147,7 +166,8 @@ def objective(
         for some, whose in zip(points.split(together), (problems // restarts).split(together), strict=True):
             guesses = some.detach().requires_grad_()
             with torch.enable_grad():
-                told = _rows(known, whose)
+                everyone = len(whose) == victims and torch.equal(whose, torch.arange(victims, device=whose.device))
+                told = {name: dict(part) for name, part in known.items()} if everyone else _rows(known, whose)
                 for plan, own in zip(plans, told.values(), strict=True):
                     if plan.replay.layers and plan.noise is None and not plan.restoring:
                         own["noise"] = plan.replay.fresh(len(some), generator)

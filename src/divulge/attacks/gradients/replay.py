@@ -1,7 +1,8 @@
 """The client played again: what it would have shared, had its batch been a guess."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -10,10 +11,15 @@ from torch.func import functional_call, grad, replace_all_batch_norm_modules_
 from torch.nn import functional
 from torch.nn.modules.dropout import _DropoutNd
 
+from divulge.attacks.gradients.products import Span, coordinates, pays, shifted
 from divulge.errors import BadInputError
 from divulge.models.stochastic import Stochastic, noise_inputs, penalties, stochastic_layers
 from divulge.releases import GradientRecord
 from divulge.releases.gradients import NOTHING, REDUCTIONS
+
+UNSPANNED: Mapping[str, Span] = MappingProxyType({})
+SAME = 1e-3
+"""Share of a gradient by which rounding lets two ways to it differ."""
 
 
 class Replay:
@@ -88,8 +94,19 @@ class Replay:
         parts = points.split([shape.numel() for shape in self.shapes.values()], dim=1)
         return torch.cat([layer.nearest(part) for layer, part in zip(self.layers.values(), parts, strict=True)], dim=1)
 
+    def only(self, names: Iterable[str]) -> "Replay":
+        """The same of one step, telling of some parameters alone."""
+        narrow = copy.copy(self)
+        narrow.learned = {name: self.learned[name] for name in names}
+        narrow.rest = self.rest | {name: one for name, one in self.learned.items() if name not in narrow.learned}
+        return narrow
+
     def __call__(
-        self, inputs: Tensor, top: Tensor, noise: Mapping[str, Tensor] = NOTHING
+        self,
+        inputs: Tensor,
+        top: Tensor,
+        noise: Mapping[str, Tensor] = NOTHING,
+        spans: Mapping[str, Span] = UNSPANNED,
     ) -> tuple[dict[str, Tensor], Tensor]:
         """The gradients by name, or the update divided by `-lr`; and the tapped input, or else the logits.
 
@@ -97,24 +114,97 @@ class Replay:
             inputs: a guess `(B, *shape)`.
             top: class numbers `(B,)` or probabilities `(B, classes)`; the signal `(B, d)` if a layer is tapped.
             noise: of every stochastic layer, by name `(B, ...)`, the same in each local step.
+            spans: of weights among `products`, whose gradients are then told in `coordinates`; of one step.
         """
-
-        def loss(learned: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-            with penalties(*self.penalized) as extra:
-                logits = functional_call(self.model, self.rest | learned | dict(noise), (inputs,))
-            if self.tap is None:
-                value, seen = functional.cross_entropy(logits, top, reduction=self.record.reduction), logits
-            else:
-                seen = self.seen.pop()
-                value = (seen * top).sum()
-            return sum(map(REDUCTIONS[self.record.reduction], extra), start=value), seen
-
-        slope: Callable[..., Any] = grad(loss, has_aux=True)
-        total, seen = slope(self.learned)
+        if spans:
+            found, products, seen = self._products(inputs, top, noise, spans)
+            return found | {name: coordinates(*products[name], span) for name, span in spans.items()}, seen
+        slope: Callable[..., Any] = grad(self._loss, has_aux=True)
+        first, *later = self.record.steps
+        total, (seen, _) = slope(self.learned, {}, inputs[first], top[first], _rows(noise, first))
         learned = self.learned
         step = total
-        for _ in range(self.record.local_steps - 1):
+        for rows in later:
             learned = {name: learned[name] - self.record.lr * step[name] for name in step}
-            step, seen = slope(learned)
+            step, (seen, _) = slope(learned, {}, inputs[rows], top[rows], _rows(noise, rows))
             total = {name: total[name] + step[name] for name in step}
         return total, seen
+
+    def products(self) -> list[str]:
+        """The weights whose gradient is the product of what `coordinates` takes, and long beside it.
+
+        Those of linear layers that see one row a record, once, and that nothing else works with: as a try shows.
+        """
+        size, calls = self.record.batch_size, dict[str, list[list[torch.Size]]]()
+        hooks = [
+            layer.register_forward_pre_hook(
+                lambda _, given, name=name: calls.setdefault(name, []).append([one.shape for one in given])
+            )
+            for name, layer in self.model.named_modules()
+            if isinstance(layer, nn.Linear) and _weight(name) in self.learned and pays(layer.weight, size)
+        ]
+        generator = torch.Generator().manual_seed(0)
+        like = next(iter(self.learned.values()))
+        guess = torch.rand((size, *self.record.shape), generator=generator).to(like)
+        top = torch.zeros(size, dtype=torch.long, device=like.device)
+        if self.tap is not None:
+            top = like.new_ones(size, self.model.get_submodule(self.tap).get_parameter("weight").shape[1])
+        noise = {name: one[0] for name, one in self.fresh(1, generator).items()}
+        try:
+            plain, _ = self(guess, top, noise)
+        except RuntimeError:
+            return []  # whoever searches with this model is told so by `probe`
+        finally:
+            for hook in hooks:
+                hook.remove()
+        names = [
+            _weight(name)
+            for name, seen in calls.items()
+            if seen == [[(size, self.model.get_submodule(name).get_parameter("weight").shape[1])]]
+        ]
+        _, products, _ = self._products(guess, top, noise, names)
+        apart = {name: (plain[name] - signals.mT @ entered).norm() for name, (signals, entered) in products.items()}
+        return [name for name in names if apart[name] < SAME * plain[name].norm()]
+
+    def _products(
+        self, inputs: Tensor, top: Tensor, noise: Mapping[str, Tensor], names: Iterable[str]
+    ) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor]], Tensor]:
+        """The gradients of all but the named weights; of these the signals `(B, out)` and the inputs `(B, in)`."""
+        fixed = set(names)
+        learned = {name: one for name, one in self.learned.items() if name not in fixed}
+        shifts = {
+            _layer(name): inputs.new_zeros(len(inputs), len(one)) for name, one in self.learned.items() if name in fixed
+        }
+        slope: Callable[..., Any] = grad(self._loss, argnums=(0, 1), has_aux=True)
+        (found, signals), (seen, entered) = slope(learned, shifts, inputs, top, noise)
+        return found, {name: (signals[_layer(name)], entered[_layer(name)]) for name in fixed}, seen
+
+    def _loss(
+        self,
+        learned: Mapping[str, Tensor],
+        shifts: Mapping[str, Tensor],
+        inputs: Tensor,
+        top: Tensor,
+        noise: Mapping[str, Tensor],
+    ) -> tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]:
+        weights = self.rest | self.learned | dict(learned) | dict(noise)
+        with penalties(*self.penalized) as extra, shifted(self.model, shifts) as entered:
+            logits = functional_call(self.model, weights, (inputs,))
+        if self.tap is None:
+            value, seen = functional.cross_entropy(logits, top, reduction=self.record.reduction), logits
+        else:
+            seen = self.seen.pop()
+            value = (seen * top).sum()
+        return sum(map(REDUCTIONS[self.record.reduction], extra), start=value), (seen, entered)
+
+
+def _rows(noise: Mapping[str, Tensor], rows: slice) -> dict[str, Tensor]:
+    return {name: one[rows] for name, one in noise.items()}
+
+
+def _weight(layer: str) -> str:
+    return f"{layer}.weight" if layer else "weight"
+
+
+def _layer(weight: str) -> str:
+    return weight.removesuffix("weight").removesuffix(".")

@@ -17,7 +17,7 @@ from divulge.attacks.gradients.labels import label_by_bias, label_by_direction, 
 from divulge.attacks.gradients.lbfgs import lbfgs
 from divulge.attacks.gradients.minimize import Evaluate, Minimized, Project, in_turn
 from divulge.attacks.gradients.noise import knowing
-from divulge.attacks.gradients.plan import Plan, Units, objective, probe, stacked
+from divulge.attacks.gradients.plan import Plan, Units, objective, probe, shortened, stacked
 from divulge.attacks.gradients.priors import VARIATIONS
 from divulge.attacks.gradients.replay import Replay
 from divulge.attacks.gradients.rounds import Round, mean_record
@@ -169,6 +169,8 @@ class Search(GradientAttack):
             )
         labels, units = self.read(rounds, knowledge), Units.of(rounds[0].model)
         plans = [knowing(self.plan(one, labels), one) for one in rounds]
+        if self.distance in ("l2", "cosine", "gaussian") and self.rounding == "none":
+            plans = [shortened(plan) for plan in plans]
         victims, joint = len(rounds[0].records), plans[0].top is None
         shape = (first.batch_size, *first.shape)
         entries = math.prod(shape)

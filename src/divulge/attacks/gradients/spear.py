@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from divulge.attacks.gradients.base import GradientAttack, Reconstructions
+from divulge.attacks.gradients.base import GradientAttack, Reconstructions, unfound
 from divulge.attacks.gradients.entrance import entrance
 from divulge.attacks.gradients.labels import labels_given_inputs
 from divulge.attacks.gradients.layers import Linear, layer
@@ -67,12 +67,9 @@ class Spear(GradientAttack):
         self, records: list[GradientRecord], model: nn.Module, *, knowledge: Knowledge, generator: torch.Generator
     ) -> Reconstructions:
         """Rebuild each batch; `matching` is the share of zeros that disagree with the public weights."""
-        batch, shape = records[0].batch_size, records[0].shape
+        batch = records[0].batch_size
         door = entrance(records[0], model)
-        inputs = torch.zeros(len(records), batch, *shape)
-        targets = torch.full((len(records), batch), -1)
-        found = torch.zeros(len(records), batch, dtype=torch.bool)
-        matching = torch.ones(len(records))
+        inputs, targets, found, matching = unfound(records)
         for victim, record in enumerate(records):
             best = self._search(layer(record, model, door.layer), batch, generator)
             matching[victim] = 1 - best.agreement

@@ -31,7 +31,7 @@ class Trusted:
     def tensor(self, name: str) -> tuple[Tensor, Tensor]:
         """A shared tensor in float64 on the CPU, and which of its entries to believe, 1 or 0."""
         value = self.record.gradients[name].detach().double().cpu()
-        if name.startswith(self.known.withheld):
+        if self.known.withholds(name):
             return value, torch.zeros_like(value)
         if name in self.kept:
             return value, self.kept[name].cpu().double()
@@ -43,7 +43,7 @@ class Trusted:
         Raises:
             BadInputError: the gradient of its bias is withheld, without which nothing is told.
         """
-        if f"{top.name}.bias".startswith(self.known.withheld):
+        if self.known.withholds(f"{top.name}.bias"):
             raise BadInputError(f"the gradient of {top.name}.bias is withheld, and with it the signal. Use a search.")
         weight, believed = self.tensor(f"{top.name}.weight")
         weights = believed.T @ top.biased().square()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from divulge.auditing.gradients.audit_evidence import Rebuilt
+from divulge.auditing.gradients.audit_strongest import Rebuilt
 from divulge.metrics import Estimate, clopper_pearson
 from divulge.metrics.intervals import bootstrap
 

@@ -57,7 +57,8 @@ class Judged(GradientAttack):
     ) -> Reconstructions:
         """Attack, then judge each victim."""
         found = self.inner.invert(records, model, knowledge=knowledge, generator=generator)
-        tampering = Tampering() if knowledge.defense is None else knowledge.defense.tampering(model)
+        told = Tampering() if knowledge.defense is None else knowledge.defense.tampering(model)
+        tampering = told.of_batch(records[0].batch_size)
         losses = torch.ones(len(records))
         for victim, record in enumerate(records):
             whole = found.found is None or bool(found.found[victim].all())
@@ -119,7 +120,7 @@ def unexplained(
         training=record.training,
         noise={name: values.to(place) for name, values in noise.items()},
     )
-    names = [name for name in record.gradients if not name.startswith(tampering.withheld)]
+    names = [name for name in record.gradients if not tampering.withholds(name)]
     sent, played = (
         torch.cat([one[name].double().flatten() for name in names]) for one in (record.gradients, again.gradients)
     )

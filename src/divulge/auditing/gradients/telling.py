@@ -6,8 +6,10 @@ from divulge.attacks import ATTACKS
 from divulge.auditing.facts import Block, Card, Section, Table, Text
 from divulge.auditing.gradients import telling_defenses
 from divulge.auditing.gradients.audit import Exchange, described
-from divulge.auditing.gradients.audit_evidence import Evidence, Rebuilt, strongest, victims_of
+from divulge.auditing.gradients.audit_evidence import Evidence
 from divulge.auditing.gradients.audit_grade import Grade, grade
+from divulge.auditing.gradients.audit_steps import victims_of
+from divulge.auditing.gradients.audit_strongest import Rebuilt, strongest
 from divulge.auditing.gradients.telling_layers import Layers, layers
 from divulge.auditing.gradients.telling_pictures import closeness, pictures
 from divulge.auditing.gradients.telling_words import counted, decibels, of_batch, sentence, strongest_attack

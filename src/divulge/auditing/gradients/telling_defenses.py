@@ -6,8 +6,9 @@ import numpy as np
 
 from divulge.auditing.facts import Block, Point, Scatter, Table, Text
 from divulge.auditing.gradients.audit import Exchange
-from divulge.auditing.gradients.audit_evidence import Evidence, Rebuilt
+from divulge.auditing.gradients.audit_evidence import Evidence
 from divulge.auditing.gradients.audit_grade import Grade, grade
+from divulge.auditing.gradients.audit_strongest import Rebuilt
 from divulge.auditing.gradients.telling_pictures import side_by_side
 from divulge.auditing.gradients.telling_words import decibels, strongest_attack
 from divulge.metrics import Estimate

@@ -5,7 +5,8 @@ from torch import Tensor
 
 from divulge.auditing.facts import Block, Gallery, Histogram, Table, Tile
 from divulge.auditing.gradients.audit import Exchange
-from divulge.auditing.gradients.audit_evidence import Rebuilt, others_of, victims_of
+from divulge.auditing.gradients.audit_steps import others_of, victims_of
+from divulge.auditing.gradients.audit_strongest import Rebuilt
 from divulge.auditing.gradients.scoring import MOST
 from divulge.auditing.pictures import blank, png
 

@@ -1,7 +1,7 @@
 """Findings about gradients in plain words."""
 
-from divulge.auditing.gradients.audit_evidence import Rebuilt
 from divulge.auditing.gradients.audit_grade import Grade
+from divulge.auditing.gradients.audit_strongest import Rebuilt
 from divulge.metrics import Estimate
 
 

@@ -22,8 +22,9 @@ class Capture:
         client: number of the client, from 0.
         public: the model's parameters and buffers as the server sent them, by name.
         record: what the client shared.
-        replayable: whether each local step took the whole batch of the record, so that playing the client again with
-            the true batch gives the record. A client that goes through its data in smaller batches tells nobody which.
+        replayable: whether each local step took the whole batch of the record, or no two steps share a record of it, so
+            that playing the client again with the true batch gives the record. A client that goes through its data
+            several times in smaller batches tells nobody which.
     """
 
     round: int
@@ -44,7 +45,7 @@ class Behind:
     """What stands behind a capture: to score an attack by, and for an oracle adversary; no attack may see the rows.
 
     Args:
-        rows: numbers of the records in the data, in the order of the batch where the client took a single step.
+        rows: numbers of the records in the data, in the order of the steps where no two steps share one.
         randomness: what the defense drew.
     """
 
@@ -86,7 +87,7 @@ def _told(capture: Capture) -> dict[str, Any]:
         "client": capture.client,
         "replayable": capture.replayable,
         "parameters": list(record.gradients),
-        "record": {**told, "shape": list(record.shape)},
+        "record": {**told, "shape": list(record.shape), "step_sizes": list(record.step_sizes)},
     }
 
 
@@ -98,5 +99,5 @@ def _read(tensors: Mapping[str, Any], told: Mapping[str, Any]) -> Capture:
         for name, value in tensors.items()
         if name.startswith(f"{number}/public/")
     }
-    record = GradientRecord(gradients, **{**facts, "shape": tuple(facts["shape"])})
+    record = GradientRecord(gradients, **{**facts, **{name: tuple(facts[name]) for name in ("shape", "step_sizes")}})
     return Capture(number, client, public, record, told["replayable"])

@@ -119,17 +119,28 @@ def updated(record: GradientRecord, total: dict[str, Tensor], plan: Sequence[Ten
     """
     if len(plan) == 1:
         return record
-    return replace(record, gradients=total, batch_size=len(used(plan)), kind="update", local_steps=len(plan), lr=lr)
+    whole, sizes = len(used(plan)), tuple(map(len, plan))
+    return replace(
+        record,
+        gradients=total,
+        batch_size=whole,
+        kind="update",
+        local_steps=len(plan),
+        lr=lr,
+        step_sizes=() if set(sizes) == {whole} else sizes,
+    )
 
 
 def used(plan: Sequence[Tensor]) -> Tensor:
-    """The rows behind a record: those of a single step in its order, or each of several steps once, ascending."""
-    return plan[0] if len(plan) == 1 else torch.cat(list(plan)).unique()
+    """The rows behind a record, each once: in the order of the steps where no two share one, or else ascending."""
+    rows = torch.cat(list(plan))
+    return rows if len(rows.unique()) == len(rows) else rows.unique()
 
 
 def replayable(plan: Sequence[Tensor]) -> bool:
-    """Whether each step took all the records behind the update."""
-    return all(len(rows) == len(used(plan)) for rows in plan)
+    """Whether each step took all the records behind the update, or no two steps share one."""
+    whole = len(used(plan))
+    return sum(map(len, plan)) == whole or all(len(rows) == whole for rows in plan)
 
 
 def _trained(
