@@ -8,8 +8,10 @@ from torch import nn
 
 from divulge.attacks import ATTACKS
 from divulge.attacks.knowledge import Knowledge
-from divulge.attacks.recommenders import RecommenderAttack
+from divulge.attacks.recommenders import RecommenderAttack, search
 from divulge.attacks.recommenders.closed_form import BasketClosedForm
+from divulge.attacks.recommenders.rounds import BasketRounds
+from divulge.attacks.recommenders.search import BasketInvertingGradients, BasketNoiseRestoring
 from divulge.attacks.recommenders.separation import BasketSeparation
 from divulge.attacks.recommenders.signs import EncoderColumns, OutputBias
 from divulge.data import Dataset
@@ -63,7 +65,7 @@ def test_every_basket_is_read_whatever_was_drawn(bias, sharing, output_bias):
     if bias and not output_bias:
         bias = 0.0
     model, baskets = recommender(bias=bias, output_bias=output_bias), users(20)
-    records = [sharing.share(model, one[None], generator=seed(n)) for n, one in enumerate(baskets)]
+    records = [sharing.share(model, one[None], generator=seed(n))[0] for n, one in enumerate(baskets)]
     found = BasketClosedForm().run(records, model, knowledge=Knowledge(defense=sharing), generator=seed())
     assert torch.equal(found.items[:, 0], baskets > 0)
     assert found.exact
@@ -102,14 +104,78 @@ def test_nothing_is_found_in_what_depends_on_no_basket():
 def test_an_adaptive_adversary_reads_through_noise_better_than_a_blind_one():
     sharing = BasketSharing(clip=1.0, noise_multiplier=0.02)
     model, baskets = recommender(200), users(20, 200, rate=0.05)
-    records = [sharing.share(model, one[None], generator=seed(n)) for n, one in enumerate(baskets)]
+    records = [sharing.share(model, one[None], generator=seed(n))[0] for n, one in enumerate(baskets)]
     scores = {}
     for adversary, knowledge in (("blind", Knowledge()), ("adaptive", Knowledge(defense=sharing))):
         found = BasketClosedForm().run(records, model, knowledge=knowledge, generator=seed())
         common = (found.items[:, 0] & (baskets > 0)).sum(dim=1)
         scores[adversary] = float((2 * common / (found.items[:, 0].sum(dim=1) + baskets.sum(dim=1))).mean())
-        assert found.exact == (adversary == "blind")  # a blind one does not know better
+        assert not found.exact
     assert scores["adaptive"] > scores["blind"] + 0.1
+
+
+def test_a_gradient_of_noise_claims_nothing_and_one_that_is_known_is_taken_back():
+    sharing = BasketSharing(clip=1.0, noise_multiplier=1.0, fakes=0.5)
+    model, baskets = recommender(200), users(6, 200, rate=0.05)
+    shared = [sharing.share(model, one[None], generator=seed(n)) for n, one in enumerate(baskets)]
+    records, drawn = [record for record, _ in shared], [one for _, one in shared]
+    blind = BasketClosedForm().run(records, model, generator=seed())
+    assert not blind.exact
+    oracle = Knowledge(defense=sharing, randomness=drawn)
+    found = BasketClosedForm().run(records, model, knowledge=oracle, generator=seed())
+    assert torch.equal(found.items[:, 0], baskets > 0)
+    for wrong in (Knowledge(defense=sharing, randomness=drawn[:2]), Knowledge(randomness=drawn)):
+        with pytest.raises(BadInputError, match="expected the defense and what it drew for each of 6 records"):
+            BasketClosedForm().run(records, model, knowledge=wrong, generator=seed())
+
+
+@pytest.mark.parametrize("output_bias", [True, False])
+def test_rounds_average_the_noise_down(output_bias):
+    sharing = BasketSharing(clip=1.0, noise_multiplier=0.1)
+    model, baskets = recommender(200, output_bias=output_bias), users(10, 200, rate=0.05)
+    score = {}
+    for attack in (BasketClosedForm(), BasketRounds(6)):
+        records = [
+            sharing.share(model, one[None], generator=seed(100 * n + turn))[0]
+            for n, one in enumerate(baskets)
+            for turn in range(attack.each)
+        ]
+        found = attack.run(records, model, knowledge=Knowledge(defense=sharing), generator=seed())
+        assert not found.exact
+        common = (found.items[:, 0] & (baskets > 0)).sum(dim=1)
+        score[attack.name] = float((2 * common / (found.items[:, 0].sum(dim=1) + baskets.sum(dim=1))).mean())
+    assert score["basket-rounds"] > score["basket-closed-form"] + 0.1
+
+
+def test_searches_find_what_they_look_for():
+    model, baskets = recommender(40), users(4, 40)
+    exact = [
+        share_baskets(model, one[None], noise={"1.noise": torch.full((1, 40), 0.5), "5.noise": torch.zeros(1, 8)})
+        for one in baskets
+    ]
+    ignores = BasketInvertingGradients(steps=150, lr=0.05)
+    found = ignores.run(exact, model, generator=seed())
+    assert torch.equal(found.items[:, 0], baskets > 0)
+    assert found.matching.max() < 0.1
+    assert not found.exact
+    drawn = [share_baskets(model, one[None], seed=n) for n, one in enumerate(baskets)]
+    ignoring = ignores.run(drawn, model, generator=seed())
+    restoring = BasketNoiseRestoring(steps=150, lr=0.05).run(drawn, model, generator=seed())
+    assert restoring.matching.mean() < ignoring.matching.mean()
+
+
+def test_the_angle_of_a_search_is_that_of_the_whole_gradients():
+    model, baskets = recommender(30), users(3, 30)
+    quiet = {"1.noise": torch.full((1, 30), 0.5), "5.noise": torch.zeros(1, 8)}
+    records = [share_baskets(model, one[None], seed=n) for n, one in enumerate(baskets)]
+    known = search._leading("search", records, model)
+    guess = baskets.roll(1, dims=0)
+    noise = {name: one.expand(3, -1) for name, one in quiet.items()}
+    apart = search._angle(model, guess, noise, known)
+    for n, record in enumerate(records):
+        own = share_baskets(model, guess[n : n + 1], noise=quiet).gradients
+        one, two = (torch.cat([each.flatten() for each in side.values()]) for side in (own, record.gradients))
+        assert float(apart[n].detach()) == pytest.approx(1 - float(torch.cosine_similarity(one, two, dim=0)), abs=1e-4)
 
 
 def test_popular_items_are_told_from_fake_ones():
@@ -118,7 +184,7 @@ def test_popular_items_are_told_from_fake_ones():
     drawn[:, 0] = 1
     public, baskets = drawn[:200], drawn[200:]
     sharing, model = BasketSharing(fakes=1.0), recommender(200)
-    records = [sharing.share(model, one[None], generator=seed(n)) for n, one in enumerate(baskets)]
+    records = [sharing.share(model, one[None], generator=seed(n))[0] for n, one in enumerate(baskets)]
     data = Dataset(public, torch.zeros(200, dtype=torch.int64))
     precision = []
     for knowledge in (Knowledge(), Knowledge(defense=sharing, data=data)):
@@ -150,18 +216,24 @@ def test_users_with_the_same_items_are_not_told_apart():
     assert found.matching == 1
 
 
+QUICK = {"basket-inverting-gradients": {"steps": 3}, "basket-noise-restoring": {"steps": 3}}
+
+
 @pytest.mark.parametrize("name", ATTACKS.kind_of(RecommenderAttack))
 def test_an_attack_leaves_everything_as_it_was(name):
     model = recommender().train()
-    record = share_baskets(model, users(1), seed=1)
-    before, gradients = copy.deepcopy(model.state_dict()), copy.deepcopy(record.gradients)
+    attack = ATTACKS.make({"name": name, **QUICK.get(name, {})})
+    records = [share_baskets(model, users(1), seed=number) for number in range(attack.each)]
+    before, gradients = copy.deepcopy(model.state_dict()), copy.deepcopy([one.gradients for one in records])
     state = torch.get_rng_state()
-    ATTACKS.make(name).run(record, model, generator=seed())
+    attack.run(records, model, generator=seed())
     assert torch.equal(torch.get_rng_state(), state)
     assert model.training
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-    assert all(torch.equal(value, gradients[key]) for key, value in record.gradients.items())
-    assert not any(module._forward_pre_hooks for module in model.modules())
+    for record, own in zip(records, gradients, strict=True):
+        assert all(torch.equal(value, own[key]) for key, value in record.gradients.items())
+    assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())
 
 
 def test_several_users_claimed_as_one_are_noticed():
@@ -179,6 +251,9 @@ def test_bad_input_is_refused():
     of_image = share(images, torch.rand(1, 1, 2, 2), torch.tensor([1]))
     record = share_baskets(model, baskets[:1])
     mean = share_baskets(model, baskets, reduction="mean")
+    several = share_baskets(model, baskets)
+    norm, plain = nn.Sequential(nn.LayerNorm(ITEMS), nn.Linear(ITEMS, ITEMS)), nn.Sequential(nn.Linear(ITEMS, ITEMS))
+    of_norm, of_plain = (share_baskets(one, baskets[:1]) for one in (norm, plain))
     wild = {name: one / 0 for name, one in record.gradients.items()}
     cases = [
         (lambda: OutputBias().run(of_image, images, generator=seed()), "expected the gradient of a recommender"),
@@ -187,6 +262,12 @@ def test_bad_input_is_refused():
         (lambda: OutputBias().run([], model, generator=seed()), "expected one record or more"),
         (lambda: BasketSeparation().run(mean, model, generator=seed()), "expected the sum"),
         (lambda: BasketClosedForm(tolerance=0.0), r"tolerance in \(0, 1\)"),
+        (lambda: BasketRounds(1), "rounds of 2 or more"),
+        (lambda: BasketRounds(2).run(record, model, generator=seed()), "2 records of each victim"),
+        (lambda: BasketInvertingGradients(steps=0), "steps and at_once of 1 or more"),
+        (lambda: BasketInvertingGradients().run(several, model, generator=seed()), "the record of one user"),
+        (lambda: BasketInvertingGradients().run(of_norm, norm, generator=seed()), "learns in linear layers alone"),
+        (lambda: BasketNoiseRestoring().run(of_plain, plain, generator=seed()), "expected a model that draws"),
         (lambda: share_baskets(model, baskets[:, :50]), "knows 60 items and the table has 50"),
         (lambda: share_baskets(model, torch.zeros(1, ITEMS)), "have no item"),
         (lambda: share_baskets(model, baskets * 5), "expected 1 for an item"),
@@ -195,7 +276,6 @@ def test_bad_input_is_refused():
         (lambda: BasketSharing(noise_multiplier=1.0), "with a clip"),
         (lambda: BasketSharing(fakes=-1.0), "fakes of 0 or more"),
         (lambda: BasketSharing().share(model, baskets, generator=seed()), "the basket of one user, got 2"),
-        (lambda: BasketSharing().ledger(users=10, rounds=2), "noise multiplier"),
     ]
     bare = recommender(output_bias=False)
     without = share_baskets(bare, baskets[:1])

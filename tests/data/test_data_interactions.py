@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from divulge.data import load
-from divulge.data.interactions import baskets, require_baskets
+from divulge.data.interactions import are_interactions, baskets, of_pairs, over_items, require_baskets
 from divulge.errors import BadInputError
 
 
@@ -62,6 +62,47 @@ def test_a_table_of_ones_own(tmp_path):
     file.write_text("user,item\n1,7\n,7\n")
     with pytest.raises(BadInputError, match="column 'user': 1 missing"):
         load(file)
+
+
+def test_a_table_of_ones_own_in_parquet(tmp_path):
+    parquet, pyarrow = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
+    file = tmp_path / "mine.parquet"
+    parquet.write_table(pyarrow.table({"user": [5, 2, 5], "item": ["a", "b", "b"], "rating": [1, 2, 3]}), file)
+    data = load(file)
+    assert are_interactions(data)
+    assert data.ids == ("2", "5")
+    assert data.inputs.tolist() == [[0, 1], [1, 1]]
+    parquet.write_table(pyarrow.table({"user": [5, None], "item": ["a", "b"]}), file)
+    with pytest.raises(BadInputError, match="column 'user': 1 missing"):
+        load(file)
+    parquet.write_table(pyarrow.table({"user": [1, 2], "item": [1, 2], "label": [0, 1]}), file)
+    assert not are_interactions(load(file))
+
+
+def test_pairs_become_users_over_the_items_of_a_model():
+    data = of_pairs(np.array(["bo", "al", "bo"]), np.array([7, 3, 3]))
+    assert data.features == ("3", "7")
+    wide = over_items(data, 9)
+    assert wide.inputs.nonzero().tolist() == [[0, 3], [1, 3], [1, 7]]
+    assert wide.ids == ("al", "bo")
+    assert over_items(data, 2) is data
+    assert torch.equal(of_pairs(np.array(["bo", "al", "bo"]), np.array([7, 3, 3]), width=9).inputs, wide.inputs)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: of_pairs(np.array([1.0, np.nan]), np.array([1, 2])), "users hold NaN"),
+        (lambda: of_pairs(np.array([1, 2]), np.array([1, np.inf])), "items hold NaN"),
+        (lambda: of_pairs(np.array([1, 2]), np.array([1, 9]), width=9), "item numbers from 0 to 8, got 1 to 9"),
+        (lambda: of_pairs(np.array([1, 1]), np.array([4, 4])), "come more than once"),
+        (lambda: over_items(of_pairs(np.array([1, 2]), np.array([1, 9])), 9), "numbered from 1 to 9. Number"),
+        (lambda: over_items(of_pairs(np.array([1, 2]), np.array(["a", "b"])), 9), "named, such as 'a'"),
+    ],
+)
+def test_pairs_of_other_items_than_the_model_knows_are_refused(call, message):
+    with pytest.raises(BadInputError, match=message):
+        call()
 
 
 def test_a_table_with_a_label_is_no_table_of_interactions(tmp_path):

@@ -5,7 +5,6 @@ import torch
 
 from divulge.errors import BadInputError
 from divulge.models.multvae import MultVAE
-from divulge.privacy.accounting import epsilon
 from divulge.releases.baskets import BasketSharing, share_baskets
 from divulge.training.recommender import (
     RecommenderFederation,
@@ -99,12 +98,38 @@ def test_what_users_draw_is_what_they_say():
 def test_noise_is_of_the_size_told_and_its_promise_is_that_of_a_user():
     model, basket = recommender(), users(1)
     sharing = BasketSharing(clip=2.0, noise_multiplier=3.0)
-    noisy = sharing.share(model, basket, generator=torch.Generator().manual_seed(0))
-    drawn = torch.cat([one.flatten() for one in noisy.gradients.values()])
-    assert float(drawn.std()) == pytest.approx(6.0, rel=0.05)
+    noisy, drawn = sharing.share(model, basket, generator=torch.Generator().manual_seed(0))
+    added = torch.cat([one.flatten() for one in drawn.noise.values()])
+    assert float(added.std()) == pytest.approx(6.0, rel=0.05)
     assert sharing.tampering(model).std == 6.0
-    one, ten = (epsilon(sharing.ledger(users=40, rounds=rounds), delta=1e-5).epsilon for rounds in (1, 10))
-    assert 1 < one < 2 < ten
+    clipped = torch.cat([(one - drawn.noise[name]).flatten() for name, one in noisy.gradients.items()])
+    assert float(clipped.norm()) == pytest.approx(2.0, rel=1e-4)
+
+
+def test_users_are_drawn_by_coins_or_dealt():
+    generator = torch.Generator().manual_seed(0)
+    dealt = RecommenderFederation(users=30).drawn(100, generator)
+    assert [len(rows) for rows in dealt] == [30, 30, 30, 10]
+    assert torch.equal(torch.cat(list(dealt)).sort().values, torch.arange(100))
+    coins = RecommenderFederation(users=250, sampling="poisson").drawn(1000, generator)
+    assert len(coins) == 4
+    assert len({len(rows) for rows in coins}) > 1
+    assert all(abs(len(rows) - 250) < 5 * (1000 * 0.25 * 0.75) ** 0.5 for rows in coins)
+
+
+def test_a_round_by_coins_has_the_noise_and_the_mean_of_as_many_as_were_meant():
+    model, sharing = recommender(), BasketSharing(clip=1e-9, noise_multiplier=1e9)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    seen = []
+    step = torch.optim.Adam.step
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", lambda self: (seen.append(torch.cat([p.grad.flatten() for p in
+                      self.param_groups[0]["params"]])), step(self)))  # fmt: skip
+        settings = RecommenderFederation(epochs=1, users=10, sharing=sharing, sampling="poisson")
+        fit_recommender(model, users(), settings, seed=0)
+    assert len(seen) == 4
+    assert float(torch.stack(seen).std()) == pytest.approx(10**-0.5, rel=0.05)
+    assert any(not torch.equal(value, before[name]) for name, value in model.named_parameters())
 
 
 def test_a_fifth_is_hidden():

@@ -1,5 +1,7 @@
 """Who had to do with what: users and items as a table of zeros and ones, one row a user."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -72,6 +74,75 @@ def require_baskets(table: Tensor, *, where: str = "interactions") -> None:
             f"{where}: {len(empty)} of {len(table)} users have no item, the first is user {int(empty[0])}. "
             "Leave them out."
         )
+
+
+def are_interactions(data: object) -> bool:
+    """Whether these are users with their items, rather than records with a label."""
+    return isinstance(data, Dataset) and data.classes == (USER,)
+
+
+def of_pairs(users: np.ndarray, items: np.ndarray, *, width: int | None = None) -> Dataset:
+    """Users and their items, from pairs of the two.
+
+    Args:
+        users: numbers or texts, one a pair.
+        items: with a `width`, item numbers from 0 as the model has them; else numbers or texts, which are sorted.
+        width: how many items the model knows.
+
+    Raises:
+        BadInputError: arrays of different lengths, a missing value, an item out of range, or a pair that comes twice.
+
+    Example:
+        >>> of_pairs(np.array(["bo", "al", "bo"]), np.array([0, 2, 3]), width=4).inputs.tolist()
+        [[0.0, 0.0, 1.0, 0.0], [1.0, 0.0, 0.0, 1.0]]
+    """
+    users, items = np.asarray(users), np.asarray(items)
+    for name, values in (("user", users), ("item", items)):
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise BadInputError(f"interactions: the {name}s hold NaN or infinity. Remove those pairs.")
+    people, rows = np.unique(users, return_inverse=True)
+    if width is None:
+        known, columns = np.unique(items, return_inverse=True)
+    else:
+        known, columns = np.arange(width), items
+    table = baskets(rows, columns, count=len(people), width=len(known))
+    return as_interactions(table, users=people, items=known)
+
+
+def over_items(data: Dataset, width: int) -> Dataset:
+    """Users and their items as a table over all items that a model knows.
+
+    A table with as many items as the model knows is taken in its own order. Otherwise its items have to be numbers,
+    from 0, as the model has them.
+
+    Args:
+        data: from `as_interactions`.
+        width: how many items the model knows.
+
+    Raises:
+        BadInputError: more items than the model knows, items that are no numbers, or numbers out of range.
+    """
+    require_baskets(data.inputs)
+    count = data.inputs.shape[1]
+    if count == width:
+        return data
+    names = data.features or tuple(map(str, range(count)))
+    hint = f"Number the items as the model does, from 0 to {width - 1}, or give a table of all {width} of them."
+    try:
+        numbers = np.array([int(name) for name in names])
+    except ValueError:
+        raise BadInputError(
+            f"interactions: the model knows {width} items and the table has {count}, which are not numbered but named, "
+            f"such as {names[0]!r}. {hint}"
+        ) from None
+    if not 0 <= numbers.min() <= numbers.max() < width:
+        raise BadInputError(
+            f"interactions: the model knows {width} items, and the table's are numbered from {numbers.min()} to "
+            f"{numbers.max()}. {hint}"
+        )
+    wide = torch.zeros(len(data), width)
+    wide[:, torch.from_numpy(numbers)] = data.inputs
+    return replace(data, inputs=wide, features=tuple(map(str, range(width))))
 
 
 def as_interactions(table: Tensor, *, users: np.ndarray, items: np.ndarray) -> Dataset:

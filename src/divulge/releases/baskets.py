@@ -10,8 +10,20 @@ from torch import Tensor, nn
 from divulge.data.interactions import require_baskets
 from divulge.errors import BadInputError
 from divulge.models.multvae import multinomial
-from divulge.privacy.ledger import Ledger, Phase
 from divulge.releases.gradients import NOTHING, REDUCTIONS, GradientRecord, Reduction, Tampering, share
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What a user drew at random before sharing, which only an oracle adversary knows.
+
+    Args:
+        fakes: the items that are not the user's own, bool `(items,)`.
+        noise: what was added, by parameter name; empty for nothing.
+    """
+
+    fakes: Tensor
+    noise: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -74,34 +86,36 @@ class BasketSharing:
         factor = min(1.0, self.clip / max(length, 1e-30))
         return replace(record, gradients={name: factor * one for name, one in record.gradients.items()})
 
-    def share(self, model: nn.Module, basket: Tensor, *, generator: torch.Generator) -> GradientRecord:
-        """All that one user `(1, items)` shares of a round.
+    def share(
+        self,
+        model: nn.Module,
+        basket: Tensor,
+        *,
+        generator: torch.Generator,
+        stochastic: Mapping[str, Tensor] = NOTHING,
+    ) -> tuple[GradientRecord, Drawn]:
+        """All that one user `(1, items)` shares of a round, and what was drawn for it.
+
+        Args:
+            model: what the user was given.
+            basket: of the user.
+            generator: of everything drawn.
+            stochastic: what stochastic layers use instead of drawing; see `share_baskets`.
 
         Raises:
             BadInputError: several users; see also `share_baskets`.
         """
         if len(basket) != 1:
             raise BadInputError(f"basket sharing: expected the basket of one user, got {len(basket)}.")
-        own, negatives = self.prepared(basket, generator=generator)
         seed = int(torch.randint(2**31, (), generator=generator))
-        record = self.clipped(share_baskets(model, own, negatives=negatives, seed=seed))
+        own, negatives = self.prepared(basket, generator=generator)
+        record = self.clipped(share_baskets(model, own, negatives=negatives, seed=seed, noise=stochastic))
+        fakes = (own != basket)[0]
         if not self.std:
-            return record
-        noisy = {
-            name: one + self.std * torch.randn(one.shape, generator=generator) for name, one in record.gradients.items()
-        }
-        return replace(record, gradients=noisy)
-
-    def ledger(self, *, users: int, rounds: int) -> Ledger:
-        """What the noise promises to each user who takes part in `rounds` rounds, whoever reads the updates.
-
-        The unit of the promise is a user with all items. Each update is a Gaussian mechanism of its own, so being drawn
-        into a round amplifies nothing.
-
-        Raises:
-            BadInputError: no noise, which promises nothing.
-        """
-        return Ledger(users, fixed_noise_seed=True).after(Phase(1.0, self.noise_multiplier, rounds, "shuffled"))
+            return record, Drawn(fakes, {})
+        noise = {name: self.std * torch.randn(one.shape, generator=generator) for name, one in record.gradients.items()}
+        noisy = {name: one + noise[name] for name, one in record.gradients.items()}
+        return replace(record, gradients=noisy), Drawn(fakes, noise)
 
 
 def _drawn(free: Tensor, wanted: Tensor, generator: torch.Generator) -> Tensor:

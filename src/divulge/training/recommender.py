@@ -1,7 +1,7 @@
 """A recommender trained across its users' devices: one user a client, some of them a round, Adam at the server."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +14,7 @@ from divulge.metrics.ranking import ndcg, recall_at
 from divulge.models import seeded
 from divulge.models.multvae import multinomial
 from divulge.models.stochastic import penalties
+from divulge.privacy.ledger import Sampling
 from divulge.releases.baskets import BasketSharing
 
 HIDDEN = 0.2
@@ -32,16 +33,19 @@ class RecommenderFederation:
     the round.
 
     Args:
-        epochs: passes over all users; each takes part once in a pass, in a new random order.
-        users: of a round.
+        epochs: passes over all users: as many rounds as it takes for each to take part once.
+        users: of a round; with `poisson` in the mean.
         lr: of the server's Adam.
         sharing: what each user does before sharing.
+        sampling: `shuffled`, each user once in a pass, in a new random order; or `poisson`, each user in each round by
+            a coin of its own: a round's sum is divided by `users` and has the noise of as many, however many came.
     """
 
     epochs: int = 100
     users: int = 128
     lr: float = 1e-3
     sharing: BasketSharing = field(default_factory=BasketSharing)
+    sampling: Sampling = "shuffled"
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.users) < 1 or not 0 < self.lr < math.inf:
@@ -49,6 +53,13 @@ class RecommenderFederation:
                 f"recommender federation: expected epochs and users of 1 or more and a positive lr, got {self.epochs}, "
                 f"{self.users} and {self.lr}."
             )
+
+    def drawn(self, count: int, generator: torch.Generator) -> Sequence[Tensor]:
+        """The users of each round of one pass over `count` users."""
+        if self.sampling == "shuffled":
+            return torch.randperm(count, generator=generator).split(self.users)
+        rounds = math.ceil(count / self.users)
+        return [(torch.rand(count, generator=generator) < self.users / count).nonzero()[:, 0] for _ in range(rounds)]
 
 
 def fit_recommender(
@@ -86,14 +97,15 @@ def fit_recommender(
     model.train()
     for epoch in range(federation.epochs):
         lost = 0.0
-        for rows in torch.randperm(len(baskets), generator=generator).split(federation.users):
+        for rows in federation.drawn(len(baskets), generator):
             own, negatives = sharing.prepared(baskets[rows], generator=generator)
             with seeded(int(torch.randint(2**31, (), generator=generator))):
                 total, losses = update(model, own, negatives, clip=sharing.clip)
-            std = sharing.std * math.sqrt(len(rows))
+            several = len(rows) if federation.sampling == "shuffled" else federation.users
+            std = sharing.std * math.sqrt(several)
             for name, parameter in learned.items():
                 noise = std * torch.randn(parameter.shape, generator=generator) if std else 0
-                parameter.grad = (total[name] + noise) / len(rows)
+                parameter.grad = (total[name] + noise) / several
             optimizer.step()
             lost += float(losses.sum())
         history.append(lost / len(baskets))

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -41,6 +41,16 @@ class Baskets:
 class RecommenderAttack(Attack):
     """Base of every attack on a recommender; a concrete one has a `name` and writes `read`."""
 
+    @property
+    def each(self) -> int:
+        """How many records of one victim, one after another, make one answer."""
+        return 1
+
+    @property
+    def together(self) -> int:
+        """How many victims are best attacked at once; their answers do not depend on each other."""
+        return 1
+
     def run(
         self,
         record: GradientRecord | Sequence[GradientRecord],
@@ -54,11 +64,14 @@ class RecommenderAttack(Attack):
         Args:
             record: of one victim or of several, whose public facts are the same.
             model: what the clients were given, with its weights.
-            knowledge: what the adversary knows besides; its defense is a `divulge.releases.baskets.BasketSharing`.
+            knowledge: what the adversary knows besides; its defense is a `divulge.releases.baskets.BasketSharing`, and
+                its randomness what that drew for each record. Noise that is known is taken back, and items that are
+                known to be fake are left out of what `read` says.
             generator: of everything that the attack draws.
 
         Raises:
-            BadInputError: no record, records with different facts, not of this model, or of no recommender.
+            BadInputError: no record, records with different facts, not of this model, or of no recommender; or
+                randomness of another number of records, or without the defense that drew it.
         """
         records = [record] if isinstance(record, GradientRecord) else list(record)
         if len({one.facts for one in records}) != 1 or not all(_usable(one, model) for one in records):
@@ -68,7 +81,23 @@ class RecommenderAttack(Attack):
                 f"{self.name}: expected the gradient of a recommender, which has a logit for each item of its input, "
                 f"got {records[0].classes} logits for a record of shape {records[0].shape}."
             )
-        return self.read(records, model, knowledge=knowledge, generator=generator)
+        if knowledge.randomness is None:
+            return self.read(records, model, knowledge=knowledge, generator=generator)
+        drawn = list(knowledge.randomness)
+        if len(drawn) != len(records) or knowledge.defense is None:
+            raise BadInputError(
+                f"{self.name}: expected the defense and what it drew for each of {len(records)} records, got "
+                f"{len(drawn)} draws of {knowledge.defense or 'no defense'}."
+            )
+        honest = [
+            replace(one, gradients={name: g - own.noise.get(name, 0) for name, g in one.gradients.items()})
+            for one, own in zip(records, drawn, strict=True)
+        ]
+        known = replace(knowledge, defense=replace(knowledge.defense, noise_multiplier=0.0, fakes=0.0), randomness=None)
+        found = self.read(honest, model, knowledge=known, generator=generator)
+        fakes = torch.stack([own.fakes for own in drawn[:: self.each]])[:, None]
+        lowest = found.scores.amin(dim=2, keepdim=True) - 1
+        return replace(found, items=found.items & ~fakes, scores=torch.where(fakes, lowest, found.scores))
 
     @abstractmethod
     def read(

@@ -15,6 +15,8 @@ from divulge.releases import GradientRecord, Tampering
 
 ROWS = 256
 """Items, those with the strongest signal, from which the input of the last layer is read."""
+WHOLE = 0.1
+"""How close to a whole number an item and the size of a basket come where they are exact."""
 STEPS = 20
 """Rounds of fitting size and scale of the basket under noise."""
 
@@ -41,11 +43,12 @@ class BasketClosedForm(RecommenderAttack):
     The gradient of the multinomial loss by the logits is `g = N p - x` for the basket `x` of N items. It stands in the
     last bias; the weights' gradient, its product with the layer's input, gives that input and so the softmax `p`. Any
     item that is not in the basket then tells `N = g_i / p_i`, the largest such ratio, and `x = N p - g` follows. A
-    scaled gradient changes the unit of both alike. Without a last bias the input comes from the linear layer below.
+    scaled gradient changes the unit of both alike. Without a last bias the input comes from the linear layer below. The
+    basket is claimed exactly where all of this holds together: one direction in the layer, and whole items.
 
     Under noise, an adaptive adversary reads `g` from weights and bias together, which averages the noise down, fits N
-    and the scale, and names what is likelier in the basket than not. Where fake items were added, it weighs each item
-    it finds by how popular it is among the public users of `knowledge.data`.
+    and the scale, and names what is likely to be in the basket, given how popular it is among the public users of
+    `knowledge.data`. Where fake items were added, it weighs each item it finds by that popularity.
 
     Args:
         tolerance: share of the gradient that may be left unexplained before the record is taken for that of several
@@ -76,15 +79,19 @@ class BasketClosedForm(RecommenderAttack):
         defense = knowledge.defense
         tampering = defense.tampering(model) if defense else Tampering()
         scores, items, matching = [], [], []
+        exact = True
         for record in records:
             one = self._signal(record, model, tampering)
             shares = _shares(self.name, model, one)
             if tampering.std:
-                found, score = _noisy(one, shares, tampering)
+                popular = None if knowledge.data is None else knowledge.data.inputs
+                found, score = _noisy(one, shares, tampering, popular)
+                exact = False
             else:
                 total = (one.gradient / shares).nan_to_num(neginf=-torch.inf, posinf=-torch.inf).max()
                 score = total * shares - one.gradient
                 found = score > score.max() / 2
+                exact &= one.residual < self.tolerance and _whole(score, total)
             if defense and defense.fakes and knowledge.data is not None:
                 popular = knowledge.data.inputs.mean(dim=0).double()
                 size = float(found.sum()) / (1 + defense.fakes)
@@ -94,12 +101,11 @@ class BasketClosedForm(RecommenderAttack):
             items.append(found)
             scores.append(score)
             matching.append(one.residual)
-        exact = not tampering.std and not (defense and defense.fakes)
         return Baskets(
             torch.stack(items)[:, None],
             torch.stack(scores)[:, None].float(),
             torch.tensor(matching),
-            exact=exact,
+            exact=exact and not (defense and defense.fakes),
             facts={"sizes": [int(found.sum()) for found in items]},
         )
 
@@ -107,7 +113,7 @@ class BasketClosedForm(RecommenderAttack):
         place, layer = outer(self.name, model)
         weight = record.gradients[entry(place, "weight")]
         if layer.bias is None:
-            features = _features_below(self.name, record, model)
+            features = _features_below(self.name, record, model, noisy=tampering.std > 0)
             gradient = (weight @ features.to(weight)).double() / features.square().sum()
         else:
             bias = record.gradients[entry(place, "bias")].double()
@@ -155,27 +161,58 @@ def _averaged(weight: Tensor, bias: Tensor) -> Signal:
     return Signal(features, gradient, float(left.norm() / both.norm()))
 
 
-def _noisy(one: Signal, shares: Tensor, tampering: Tampering) -> tuple[Tensor, Tensor]:
-    """Items that are likelier in the basket than not, and the logarithm of their odds.
+def _noisy(one: Signal, shares: Tensor, tampering: Tampering, public: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The items to name, and the logarithm of the odds of each.
 
     `g = N c p - c x` plus noise; the size N, and the scale c where it is not known to be 1, are fitted in turns with x.
+    The odds beforehand are those of how many of the public users have an item, else the same for all items.
     """
     std = tampering.std / (1 + one.features.square().sum()).sqrt()
+    prior = None if public is None else popularity(public)
     scale = (-one.gradient).max() if tampering.scaled else one.gradient.new_tensor(1.0)
     total = scale.new_zeros(())
     odds = torch.zeros_like(shares)
     for _ in range(STEPS):
         error = total * shares - one.gradient
-        rate = odds.sigmoid().mean().clamp(1 / len(shares), 0.5)
+        rate = odds.sigmoid().mean().clamp(1 / len(shares), 0.5) if prior is None else prior
         odds = (error.square() - (error - scale).square()) / (2 * std**2) + (rate / (1 - rate)).log()
         inside = odds.sigmoid()
         if tampering.scaled:
             scale = (error @ inside / inside.sum().clamp(min=1e-9)).clamp(min=float(std))
         total = scale * inside.sum()
-    return odds > 0, odds
+    return likely(odds), odds
 
 
-def _features_below(name: str, record: GradientRecord, model: nn.Module) -> Tensor:
+def likely(odds: Tensor) -> Tensor:
+    """The items to name where each is in the basket with some odds, given by their logarithm: bool, alike.
+
+    As many of the likeliest as make the expected F1 largest: twice the expected hits over the number named and the
+    expected size of the basket together.
+    """
+    chances, order = odds.double().sigmoid().sort(dim=-1, descending=True)
+    count = torch.arange(1, odds.shape[-1] + 1)
+    score = chances.cumsum(dim=-1) / (count + chances.sum(dim=-1, keepdim=True))
+    first = count <= score.argmax(dim=-1, keepdim=True) + 1
+    return torch.zeros_like(first).scatter(-1, order, first)
+
+
+def _whole(score: Tensor, total: Tensor) -> bool:
+    """Whether every item is in the basket once or not at all, and there are as many as the size says.
+
+    A gradient that was not made by a single basket fails this, such as one with noise on it.
+    """
+    unit = score.max()
+    items = score / unit
+    whole = bool(((items - items.round()).abs() < WHOLE).all() and (items.round() >= 0).all())
+    return whole and abs(float(total / unit) - float(items.round().sum())) < WHOLE
+
+
+def popularity(public: Tensor) -> Tensor:
+    """The share of users who have each item, float64, with one more user who has one item, any."""
+    return (public.double().sum(dim=0) + 1 / public.shape[1]) / (len(public) + 1)
+
+
+def _features_below(name: str, record: GradientRecord, model: nn.Module, *, noisy: bool) -> Tensor:
     """What entered the last layer, from the input of the last linear layer with a bias, passed on."""
     place, last = outer(name, model)
     lower = [
@@ -187,7 +224,8 @@ def _features_below(name: str, record: GradientRecord, model: nn.Module) -> Tens
         raise BadInputError(f"{name}: expected a linear layer with a bias, got none.")
     own, _ = lower[-1]
     bias = record.gradients[entry(own, "bias")].double()
-    entered = record.gradients[entry(own, "weight")].double().T @ bias / bias.square().sum()
+    weight = record.gradients[entry(own, "weight")].double()
+    entered = _averaged(weight, bias).features if noisy else weight.T @ bias / bias.square().sum()
     asked, seen = copy.deepcopy(model).eval(), list[Tensor]()
     asked.get_submodule(own).register_forward_pre_hook(lambda _, given: (entered.to(given[0])[None],))
     asked.get_submodule(place).register_forward_pre_hook(lambda _, given: seen.append(given[0]))

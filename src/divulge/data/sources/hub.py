@@ -138,6 +138,11 @@ def _schema(file: Path) -> "pyarrow.Schema":
         return opened.schema_arrow
 
 
+def column_names(file: Path) -> list[str]:
+    """The names of the columns of a parquet file."""
+    return list(_schema(file).names)
+
+
 def table(files: Sequence[Path], names: Sequence[str] | None = None) -> dict[str, Any]:
     """Columns of several parquet files, joined, as pyarrow's chunked arrays.
 

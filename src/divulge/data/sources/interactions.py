@@ -101,27 +101,41 @@ def read_steam(path: Path, *, part: str = "train") -> Dataset:
 
 
 def table_parts(path: Path) -> tuple[str, ...]:
-    """`train` for a `.csv` file with columns `user` and `item`, and at most a rating, weight or time besides."""
-    if not path.is_file() or path.suffix.lower() != ".csv":
+    """`train` for a `.csv` or `.parquet` file with columns `user` and `item`, and at most a rating, weight or time
+    besides.
+    """
+    if not path.is_file():
         return ()
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        names = {cell.strip() for cell in next(csv.reader(file, skipinitialspace=True), [])}
+    if path.suffix.lower() == ".csv":
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            names = {cell.strip() for cell in next(csv.reader(file, skipinitialspace=True), [])}
+    elif path.suffix.lower() == ".parquet":
+        names = set(hub.column_names(path))
+    else:
+        return ()
     return ("train",) if {"user", "item"} <= names <= {"user", "item"} | EXTRA else ()
 
 
 def read_table(path: Path, *, part: str = "train") -> Dataset:
-    """Read a CSV file with one pair of a user and an item a line; each is a number or a text.
+    """Read a file with one pair of a user and an item a line; each is a number or a text.
+
+    Every pair counts, whatever its rating: leave out those that do not before.
 
     Args:
-        path: a file in UTF-8, whose first line names the columns `user` and `item`.
+        path: CSV in UTF-8, whose first line names the columns `user` and `item`, or a parquet file with these.
         part: `train`; there is no other.
 
     Raises:
-        BadInputError: not CSV, a missing cell, or a pair that comes twice.
+        BadInputError: not CSV or parquet, a missing cell, or a pair that comes twice.
     """
-    user, item = _named(read_columns(path), ("user", "item"), str(path))
+    names = ("user", "item")
+    if path.suffix.lower() == ".parquet":
+        user, item = _parquet(path, names)
+    else:
+        user, item = _named(read_columns(path), names, str(path))
     for name, values in (("user", user), ("item", item)):
         missing = np.isnan(values) if values.dtype.kind == "f" else values == ""
+        missing |= np.array([value is None for value in values.tolist()])
         if missing.any():
             raise BadInputError(f"{path}, column {name!r}: {int(missing.sum())} missing values. Remove those lines.")
     everyone = np.unique(user)
