@@ -1,8 +1,6 @@
 """LiRA end to end against two peers: the same target, the same records, the same number of shadow models."""
 
 import json
-import subprocess
-import sys
 import tempfile
 import time
 import warnings
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure import Row, alternate, summarize
+from benchmarks.peer_environment import NotRunError, ask, environment
 from divulge.attacks.membership import Signals, View, assignment
 from divulge.attacks.membership.lira import Lira
 from divulge.attacks.membership.shrinkage import Shrinkage
@@ -22,15 +21,9 @@ from divulge.data import Dataset, concatenate, load, split
 from divulge.errors import MissingDataError
 from divulge.metrics import auc
 
-HERE = Path(__file__).parent
-ENVIRONMENT = HERE.parent / ".venv-peers"
 PEERS = {"sacroml": "sacroml 2.0.1 (online LiRA)", "art": "ART 1.20.1 (black-box, random forest)"}
 SHADOWS = 16
 SETTINGS = {"hidden_layer_sizes": [64], "max_iter": 60, "random_state": 0}
-
-
-class NotRunError(Exception):
-    """The peers cannot be measured here; the message says why."""
 
 
 def lira() -> list[Row]:
@@ -50,8 +43,8 @@ def lira() -> list[Row]:
             settings=json.dumps(SETTINGS),
         )
         try:
-            python = _environment()
-            told = _peer(python, "target", task)
+            python = environment()
+            told = ask(python, "peers.py", "target", str(task))
         except NotRunError as error:
             return [Row(f"LiRA against {peer}", note=f"not run: {error}") for peer in PEERS.values()]
         target = _target(data, count)
@@ -83,7 +76,7 @@ def _row(peer: str, python: Path, task: Path, data: Dataset, count: int, which: 
         return spent
 
     def other() -> float:
-        answer = _peer(python, peer, task)
+        answer = ask(python, "peers.py", peer, str(task))
         aucs["other"].append(auc(np.asarray(answer["scores"]), truth).value)
         return float(answer["seconds"])
 
@@ -117,35 +110,3 @@ def _shadowed(target: Any, data: Dataset) -> View:
     refitted = [target.refit(data[mask], seed=number) for number, mask in enumerate(members)]
     answers = np.stack([release.logits(data.inputs) for release in refitted])
     return View(Signals(data.targets.numpy(), target.release.logits(data.inputs), answers, members))
-
-
-def _environment() -> Path:
-    """The peers' interpreter; makes their environment on first use.
-
-    Raises:
-        NotRunError: pip cannot install them.
-    """
-    python, stamp = ENVIRONMENT / "bin" / "python", ENVIRONMENT / "peers.stamp"
-    wanted = (HERE / "peers.txt").read_text()
-    if not stamp.exists() or stamp.read_text() != wanted:
-        for command in (
-            [sys.executable, "-m", "venv", str(ENVIRONMENT)],
-            [str(python), "-m", "pip", "install", "--quiet", "-r", str(HERE / "peers.txt")],
-        ):
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                raise NotRunError(f"the peers cannot be installed: {_last_line(done.stderr)}")
-        stamp.write_text(wanted)
-    return python
-
-
-def _peer(python: Path, which: str, task: Path) -> dict[str, Any]:
-    done = subprocess.run([str(python), str(HERE / "peers.py"), which, str(task)], capture_output=True, text=True)
-    if done.returncode:
-        raise NotRunError(f"{which} failed: {_last_line(done.stderr)}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
-
-
-def _last_line(text: str) -> str:
-    errors = [line for line in text.strip().splitlines() if "ERROR" in line or "Error" in line]
-    return (errors or text.strip().splitlines() or ["no message"])[-1]

@@ -40,6 +40,17 @@ model = { name = "mlp", hidden = [32] }
 recipe = { epochs = 2, batch_size = 64, lr = 1e-2 }
 defense = { name = "dropout", patience = "none" }
 
+[[thresholds]]
+row = "noisy searches"
+model = { name = "softmax" }
+recipe = { epochs = 20, batch_size = 898, optimizer = "sgd", lr = 0.1, weight_decay = 0.0, precision = "float32" }
+defense = { name = "dp-sgd", epsilon = "none", steps = 20 }
+attack = { name = "mi-face", steps = 20 }
+low = 0.5
+high = 200.0
+rounds = 3
+seeds = 2
+
 [[attacks]]
 as = "slopes"
 name = "mi-face"
@@ -77,15 +88,29 @@ def test_digits_are_recognized_above_their_control(study, tmp_path):
     assert alike.control < alike.low < alike.value < alike.high
     assert alike.n == 10
     assert numbers["dropout, slopes", "recognized, top 1"].control is not None
-    assert len(results.samples) == 1 + 4
+    # the photographs, the open classifier, and a blind and an adaptive adversary of each defended one
+    assert len(results.samples) == 1 + 1 + 2 * 3
+    ways = {(row.row, row.adversary) for row in results.rows if row.metric == "recognized, top 1"}
+    assert {("labels alone, answers", "blind"), ("labels alone, answers", "adaptive")} <= ways
+    assert ("softmax, slopes", None) in ways
+    asked = {row.adversary: row.value for row in results.rows if row.metric == "queries for each person"}
+    assert all(0 < value <= 410 for value in asked.values())
+    assert numbers["mean photograph of another person", "recognized, top 1"].value < 20
+    bound = numbers["noise 0.4", "proven bound on naming one photograph"]
+    assert bound.control == pytest.approx(10)
+    assert bound.control < bound.value <= numbers["noise 0.4", "proven bound on naming a person"].value <= 100
+    silent = numbers["noisy searches", "noise from which nobody is recognized"]
+    assert 0.5 <= silent.low <= silent.value <= silent.high <= 200
+    assert silent.n == 2
 
 
 @pytest.mark.parametrize("name", [name for name in listed() if name.startswith("inversion-")])
 @pytest.mark.parametrize("scale", ["quick", "full"])
 def test_every_study_that_ships_is_well_formed(name, scale):
     study = open_study(name, scale=scale)
-    assert all(study._attack(spec) for spec in study.attacks)
-    assert study._classifiers()
+    tried = {attempt.row for one in study._classifiers() for attempt, _ in study._tries(one)}
+    assert tried == {attempt.row for attempt in study._attempts()}
+    assert all(study._bisection(threshold, 0).high > threshold.low for threshold in study.thresholds)
 
 
 @pytest.mark.parametrize(
@@ -95,6 +120,9 @@ def test_every_study_that_ships_is_well_formed(name, scale):
         (("train = 0.5", 'train = 0.5\nonly = ["some"]'), "no row"),
         (("train = 0.5", 'train = 0.5\nsheet = ["some"]'), "no row"),
         (("train = 0.5", "train = 0.999"), "held out"),
+        (('name = "mi-face"\nsteps = 30', 'name = "mi-face"\non = ["some"]'), "no row"),
+        (('"dp-sgd", epsilon = "none", steps = 20 }', '"dropout" }'), "noise_multiplier"),
+        (('attack = { name = "mi-face", steps = 20 }', 'attack = { name = "lomma" }'), "expected dp-sgd and mi-face"),
     ],
 )
 def test_settings_that_cannot_be_run(study, tmp_path, change, told):

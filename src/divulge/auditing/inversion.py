@@ -1,14 +1,15 @@
 """The step that draws what a trained classifier takes for each class."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from divulge.attacks.inversion import BlackBoxInversion, Inversions, MIFace
+from divulge.attacks.inversion import BlackBoxInversion, Inversions, LatentInversion, MIFace
+from divulge.attacks.inversion.black_box import LabelsAloneError
 from divulge.attacks.knowledge import Knowledge
 from divulge.auditing.corpus import opened
 from divulge.auditing.extraction import fresh, released
@@ -19,6 +20,7 @@ from divulge.releases import Posteriors, Weights
 from divulge.runs.step import Artifact, Context
 from divulge.training import logits
 
+Inverter = MIFace | BlackBoxInversion | LatentInversion
 PUBLIC = "public"
 """The part of a corpus that holds public records of the same kind."""
 
@@ -32,13 +34,15 @@ class Drawing:
         attack: what is tried.
         seed: of what it draws.
         defense: what acts on the architecture, and on answers where the attack asks.
+        adaptive: whether the adversary knows the defense.
         control: whether the network has its first weights, and so nobody to show.
     """
 
     architecture: Architecture
-    attack: MIFace | BlackBoxInversion
+    attack: Inverter
     seed: int
     defense: Defense | None = None
+    adaptive: bool = False
     control: bool = False
 
 
@@ -56,7 +60,16 @@ def draw(settings: Drawing, inputs: Mapping[str, Artifact], context: Context) ->
     else:
         model = released(settings.architecture, shape, classes, inputs["target"], defense=settings.defense)
     public = corpus.part(PUBLIC) if PUBLIC in parts else None
-    found = invert(model, shape, classes, settings.attack, seed=settings.seed, public=public, defense=settings.defense)
+    found = invert(
+        model,
+        shape,
+        classes,
+        settings.attack,
+        seed=settings.seed,
+        public=public,
+        defense=settings.defense,
+        adaptive=settings.adaptive,
+    )
     facts: dict[str, Any] = {**found.facts, "queries": found.queries}
     return Artifact({name: getattr(found, name) for name in ("inputs", "targets", "confidence")}, facts)
 
@@ -65,15 +78,20 @@ def invert(
     model: nn.Module,
     shape: tuple[int, ...],
     classes: int,
-    attack: MIFace | BlackBoxInversion,
+    attack: Inverter,
     *,
     seed: int,
     public: Dataset | None = None,
     defense: Defense | None = None,
+    adaptive: bool = False,
 ) -> Inversions:
-    """Give the attack the release that it works on: the weights, or answers as the defense coarsens them."""
-    generator, knowledge = torch.Generator().manual_seed(seed), Knowledge(data=public)
-    if isinstance(attack, MIFace):
+    """Give the attack the release that it works on: the weights, or answers as the defense coarsens them.
+
+    An attack that needs posteriors where only labels are told goes on with those, as anybody would who sees them.
+    """
+    knowledge = Knowledge(data=public, defense=defense if adaptive else None)
+    generator = torch.Generator().manual_seed(seed)
+    if not isinstance(attack, BlackBoxInversion):
         return attack.run(Weights(model, shape, classes), knowledge=knowledge, generator=generator)
 
     def answer(records: Tensor) -> np.ndarray:
@@ -81,4 +99,10 @@ def invert(
         return defense.respond(posteriors) if defense else posteriors
 
     release = Posteriors(answer, classes=classes)
-    return attack.run(release, shape=shape, knowledge=knowledge, generator=generator)
+    try:
+        return attack.run(release, shape=shape, knowledge=knowledge, generator=generator)
+    except LabelsAloneError:
+        spent = -(-release.queries // classes)
+        attack = replace(attack, answers="labels", queries=attack.queries - spent)
+        found = attack.run(release, shape=shape, knowledge=knowledge, generator=generator)
+        return replace(found, queries=found.queries + spent)

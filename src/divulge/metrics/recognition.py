@@ -63,10 +63,23 @@ def recognize(drawings: Tensor, targets: Tensor, photographs: Tensor, people: Te
             f"recognize: expected one finite drawing or more and a class for each, got {len(drawings)} drawings and "
             f"targets of shape {tuple(targets.shape)}."
         )
+    return named(correlation(drawings, photographs), targets, people)
+
+
+def named(alike: Tensor, targets: Tensor, people: Tensor) -> Recognition:
+    """Name each drawing by the photograph that it is most alike to.
+
+    Args:
+        alike: of drawings and photographs `(k, n)`, larger for closer.
+        targets: whom each drawing is meant to show `(k,)`.
+        people: whom each photograph shows `(n,)`, every one of `targets` among them.
+
+    Raises:
+        BadInputError: somebody of whom there is no photograph.
+    """
     known = people.unique()
     if missing := sorted(set(targets.tolist()) - set(known.tolist())):
         raise BadInputError(f"recognize: no photograph of class {missing[0]}. Hold some records of every class back.")
-    alike = correlation(drawings, photographs)
     closeness = torch.stack([alike[:, people == person].amax(dim=1) for person in known], dim=1)
     place = torch.searchsorted(known, targets)
     own = closeness.gather(1, place[:, None])

@@ -1,7 +1,7 @@
 """Studies of model inversion: what a classifier shows of each person, and whether others would name the person."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,28 +10,26 @@ import torch
 from torch.nn.functional import interpolate
 
 from divulge.attacks import ATTACKS
-from divulge.attacks.inversion import BlackBoxInversion, MIFace
+from divulge.attacks.inversion import MIFace
 from divulge.auditing.corpus import Corpus, keep, opened
-from divulge.auditing.inversion import PUBLIC, Drawing, draw
+from divulge.auditing.inversion import PUBLIC, Drawing, Inverter, draw
+from divulge.auditing.inversion_opinion import Opinion, judge, look
+from divulge.auditing.inversion_threshold import Bisection, bisect
 from divulge.auditing.train import Training, train
 from divulge.data import Dataset, load, split
-from divulge.defenses import DEFENSES
+from divulge.defenses import DEFENSES, Defense
+from divulge.defenses.dp_sgd import DpSgd
 from divulge.errors import BadInputError
-from divulge.metrics import Estimate, Finding, accuracy, bootstrap
-from divulge.metrics.images import ssim
-from divulge.metrics.recognition import Recognition, recognize
+from divulge.metrics import face_model
 from divulge.models import MODELS
-from divulge.privacy import accounting
-from divulge.privacy.ledger import Ledger
 from divulge.runs.step import Artifact, Step
 from divulge.runs.store import Store
-from divulge.studies.base import Row, Sample, Study, chosen, percent
+from divulge.settings import build
+from divulge.studies.base import Row, Sample, Study, chosen
+from divulge.studies.inversion_rows import Photographs, accuracies, threshold_rows
 from divulge.studies.sheets import strip
 from divulge.training import Recipe
 
-DELTA = 1e-5
-COARSE = (*(1 + step / 10 for step in range(1, 100)), *range(12, 64))
-"""The Renyi orders that tools of 2020 looked at by default: too few below 1.1, where large epsilons are decided."""
 SHOWN = 6
 """People of a sheet: the first."""
 
@@ -56,17 +54,68 @@ class Classifier:
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """How an attack of a study is used; its own settings stand beside these.
+
+    Args:
+        row: its name in words, in a study's file `as`.
+        attack: what is tried.
+        on: classifiers that it is tried on; all if empty.
+        seeds: networks of each classifier that it is tried on, at most; none for all.
+        adaptive: whether it is tried once more with knowledge of the defense.
+        opinion: whether the pretrained face model is asked whom its drawings show, where it is installed.
+    """
+
+    row: str
+    attack: Inverter
+    on: tuple[str, ...] = ()
+    seeds: int | None = None
+    adaptive: bool = True
+    opinion: bool = False
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Private training whose noise is searched for the least that leaves nobody recognized more than by chance.
+
+    Args:
+        row: its name in words.
+        model: the architecture.
+        recipe: how it is trained.
+        defense: private training, all but its noise.
+        attack: what draws.
+        low: a noise multiplier at which drawings are recognized.
+        high: one at which they are not.
+        rounds: halvings of its logarithm.
+        seeds: independent searches.
+    """
+
+    row: str
+    model: dict[str, Any]
+    recipe: Recipe
+    defense: dict[str, Any]
+    attack: dict[str, Any]
+    low: float
+    high: float
+    rounds: int = 7
+    seeds: int = 5
+
+
+@dataclass(frozen=True)
 class InversionStudy(Study):
     """Each classifier inverted for every person by each attack, the drawings named by photographs it never saw.
 
     Beside each number stands the same attack on a network with its first weights; beside all, the mean photograph of
-    each person, which is the most that drawing a class could show.
+    each person, which is the most that drawing a class could show, and that of another person. Where a defense acts,
+    the adversary is blind to it or knows it. Where the extra `recognizer` is installed, a pretrained face model names
+    drawings as well.
 
     Args:
         data: name of a data set in the catalog, whose classes are people.
         train: share of each person's photographs to train on; the rest tests the classifier and names the drawings.
         classifiers: what is attacked.
-        attacks: what is tried, each with a name for its row as `as`.
+        attacks: what is tried; see `Attempt`.
+        thresholds: private trainings whose noise is searched.
         public: name of a set of public records of the same kind, for attacks that search among such; empty for none.
         public_count: how many of its first.
         only: classifiers to run; all if empty.
@@ -80,6 +129,7 @@ class InversionStudy(Study):
     data: str
     classifiers: tuple[Classifier, ...]
     attacks: tuple[dict[str, Any], ...]
+    thresholds: tuple[Threshold, ...] = ()
     train: float = 0.7
     public: str = ""
     public_count: int = 2000
@@ -91,39 +141,70 @@ class InversionStudy(Study):
     def __post_init__(self) -> None:
         chosen(self.classifiers, self.only, where=self.title)
         chosen(self.classifiers, self.sheet, where=self.title)
+        for attempt in self._attempts():
+            chosen(self.classifiers, attempt.on, where=self.title)
 
     def steps(self, store: Store, *, data_dir: Path | None) -> dict[str, Step]:
-        """The data, each classifier, and each attack on it and on its first weights."""
+        """The data, each classifier, each attack on it and on its first weights, and each search for a noise."""
         data = keep(self._corpus(data_dir), store)
         steps = {"data": data}
+        drawings: dict[str, Step] = {}
+        asked: list[str] = []
         for one in self._classifiers():
-            architecture = MODELS.make(one.model, where=self.title)
-            defense = DEFENSES.make(one.defense, where=self.title) if one.defense else None
+            architecture, defense = MODELS.make(one.model, where=self.title), self._defense(one)
             for seed in range(self.seeds):
                 training = Training(
                     architecture, one.recipe, ("train",), ("train", "held_out"), seed=seed, defense=defense
                 )
-                target = Step(train, training, {"data": data}, label=f"{one.row}, seed {seed + 1} of {self.seeds}")
-                steps[f"{one.row}/target/{seed}"] = target
-                for spec in self.attacks:
-                    attack = self._attack(spec)
-                    for control in (False, True):
-                        drawing = Drawing(architecture, attack, seed, defense, control)
-                        name = f"{one.row}/{_called(spec)}/{'control' if control else 'real'}/{seed}"
-                        inputs = {"data": data} if control else {"data": data, "target": target}
-                        steps[name] = Step(draw, drawing, inputs, label=name.replace("/", ", "))
+                label = f"{one.row}, seed {seed + 1} of {self.seeds}"
+                steps[f"{one.row}/target/{seed}"] = Step(train, training, {"data": data}, label=label)
+            for attempt, adversary in self._tries(one):
+                for seed in range(self._repeats(attempt)):
+                    drawing = Drawing(architecture, attempt.attack, seed, defense, adversary == "adaptive")
+                    real = {"data": data, "target": steps[f"{one.row}/target/{seed}"]}
+                    place = _place(one, attempt, adversary)
+                    for kind, settings, inputs in (
+                        ("real", drawing, real),
+                        ("control", replace(drawing, control=True), {"data": data}),
+                    ):
+                        name = f"{place}/{kind}/{seed}"
+                        drawings[name] = Step(draw, settings, inputs, label=name.replace("/", ", "))
+                        asked += [name] if attempt.opinion else []
+        steps |= drawings
+        if asked and face_model.installed():
+            looked = Step(look, Opinion(), {"data": data}, label="face model, photographs")
+            steps["opinion/means"] = Step(judge, Opinion(), {"looked": looked}, label="face model, mean photographs")
+            for name in asked:
+                inputs = {"looked": looked, "drawn": drawings[name]}
+                steps[f"opinion/{name}"] = Step(judge, Opinion(), inputs, label=f"face model, {drawings[name].label}")
+        for threshold in self.thresholds:
+            for seed in range(threshold.seeds):
+                label = f"{threshold.row}, search {seed + 1} of {threshold.seeds}"
+                search = self._bisection(threshold, seed)
+                steps[f"{threshold.row}/threshold/{seed}"] = Step(bisect, search, {"data": data}, label=label)
         return steps
 
     def rows(self, done: Mapping[str, Artifact]) -> list[Row]:
-        """How well each classifier works, and what it shows."""
+        """How well each classifier works, what it shows, and from which noise on it shows nobody."""
         corpus = opened(done["data"], ("train", "held_out"))
-        means = _means(corpus.part("train"))
-        named = self._named(means[None], corpus.part("held_out"))
-        rows = [_recognized("mean photograph of each person", named, count, None) for count in (1, 5)]
+        photographs = Photographs.of(corpus)
+        rows = photographs.rows(done.get("opinion/means"))
         for one in self._classifiers():
-            rows += self._accuracies(one, done)
-            for spec in self.attacks:
-                rows += self._shown(one, _called(spec), done, corpus, means)
+            trained = [done[f"{one.row}/target/{seed}"] for seed in range(self.seeds)]
+            rows += accuracies(one.row, trained, one.published, each=photographs.each)
+            for attempt, adversary in self._tries(one):
+                place = _place(one, attempt, adversary)
+                seeds = range(self._repeats(attempt))
+                drawn, nothing = ([done[f"{place}/{kind}/{seed}"] for seed in seeds] for kind in ("real", "control"))
+                judged = [done[name] for seed in seeds if (name := f"opinion/{place}/real/{seed}") in done]
+                chance = [done[name] for seed in seeds if (name := f"opinion/{place}/control/{seed}") in done]
+                row = f"{one.row}, {attempt.row}"
+                rows += photographs.shown(row, drawn, nothing, published=one.published, adversary=adversary)
+                if judged:
+                    rows += photographs.judged(row, judged, chance, adversary=adversary)
+        for threshold in self.thresholds:
+            found = [done[f"{threshold.row}/threshold/{seed}"] for seed in range(threshold.seeds)]
+            rows += threshold_rows(threshold.row, found, people=len(photographs.means), each=photographs.each)
         return rows
 
     def samples(self, done: Mapping[str, Artifact]) -> list[Sample]:
@@ -133,21 +214,59 @@ class InversionStudy(Study):
             [train.inputs[train.targets == person][0] for person in range(min(SHOWN, train.num_classes))]
         )
         sheets = [Sample("photographs", None, strip(first.numpy()))]
-        attack = _called(self.attacks[0])
         for one in self._classifiers():
-            if not self.sheet or one.row in self.sheet:
-                drawn = np.asarray(done[f"{one.row}/{attack}/real/0"].arrays["inputs"])[:SHOWN]
-                sheets.append(Sample(f"{one.row}, {attack}", None, strip(drawn.clip(0, 1))))
+            tries = self._tries(one) if not self.sheet or one.row in self.sheet else []
+            for attempt, adversary in tries:
+                if attempt.row == tries[0][0].row:
+                    drawn = np.asarray(done[f"{_place(one, attempt, adversary)}/real/0"].arrays["inputs"])[:SHOWN]
+                    sheets.append(Sample(f"{one.row}, {attempt.row}", adversary, strip(drawn.clip(0, 1))))
         return sheets
 
     def _classifiers(self) -> list[Classifier]:
         return chosen(self.classifiers, self.only, where=self.title)
 
-    def _attack(self, spec: Mapping[str, Any]) -> MIFace | BlackBoxInversion:
-        made = ATTACKS.make({key: value for key, value in spec.items() if key != "as"}, where=self.title)
-        if not isinstance(made, (MIFace, BlackBoxInversion)):
+    def _attempts(self) -> list[Attempt]:
+        return [self._attempt(spec) for spec in self.attacks]
+
+    def _attempt(self, spec: Mapping[str, Any]) -> Attempt:
+        """An entry of `attacks`: the attack's settings, and those of `Attempt` beside them."""
+        own = {key: spec[key] for key in ("on", "seeds", "adaptive", "opinion") if key in spec}
+        rest = {key: value for key, value in spec.items() if key not in ("as", *own)}
+        made = ATTACKS.make(rest, where=self.title)
+        if not isinstance(made, Inverter):
             raise BadInputError(f"{self.title}: expected model inversions, got {spec['name']!r}.")
-        return made
+        return build(Attempt, {"row": spec.get("as", spec["name"]), "attack": made, **own}, where=self.title)
+
+    def _tries(self, one: Classifier) -> list[tuple[Attempt, str | None]]:
+        """The attacks on a classifier, each with what the adversary knows; None where nothing defends."""
+        tries: list[tuple[Attempt, str | None]] = []
+        for attempt in self._attempts():
+            if attempt.on and one.row not in attempt.on:
+                continue
+            if one.defense is None:
+                tries.append((attempt, None))
+            else:
+                tries += [(attempt, who) for who in ("blind", "adaptive") if attempt.adaptive or who == "blind"]
+        return tries
+
+    def _repeats(self, attempt: Attempt) -> int:
+        return self.seeds if attempt.seeds is None else min(attempt.seeds, self.seeds)
+
+    def _defense(self, one: Classifier) -> Defense | None:
+        return DEFENSES.make(one.defense, where=self.title) if one.defense else None
+
+    def _bisection(self, threshold: Threshold, seed: int) -> Bisection:
+        defense = DEFENSES.make({**threshold.defense, "noise_multiplier": threshold.low}, where=self.title)
+        attack = ATTACKS.make(threshold.attack, where=self.title)
+        if not isinstance(defense, DpSgd) or not isinstance(attack, MIFace):
+            raise BadInputError(
+                f"{self.title}: expected dp-sgd and mi-face to search a noise with, got {threshold.defense} and "
+                f"{threshold.attack}."
+            )
+        architecture = MODELS.make(threshold.model, where=self.title)
+        return Bisection(
+            architecture, threshold.recipe, defense, attack, threshold.low, threshold.high, threshold.rounds, seed
+        )
 
     def _corpus(self, data_dir: Path | None) -> Corpus:
         people = load(self.data, data_dir=data_dir)
@@ -171,78 +290,6 @@ class InversionStudy(Study):
             Dataset(torch.cat([people.inputs, resized]), labels, classes=people.classes, name=people.name), rows
         )
 
-    def _accuracies(self, one: Classifier, done: Mapping[str, Artifact]) -> list[Row]:
-        trained = [done[f"{one.row}/target/{seed}"] for seed in range(self.seeds)]
-        inside = np.concatenate([np.asarray(target.arrays["members"])[0] for target in trained])
-        right = np.concatenate(
-            [np.asarray(target.arrays["logits"])[0].argmax(axis=1) == target.arrays["labels"] for target in trained]
-        )
-        rows = []
-        for metric, mask in (("training accuracy", inside), ("validation accuracy", ~inside)):
-            estimate = accuracy(np.ones(int(mask.sum()), dtype=bool), right[mask])
-            finding = Finding(metric, *estimate, n=int(mask.sum()))
-            rows.append(percent(finding, row=one.row, published=one.published.get(metric)))
-        if "ledger" in trained[0].facts:
-            ledger = Ledger.from_dict(trained[0].facts["ledger"][0])
-            exact = accounting.epsilon(ledger, delta=DELTA).epsilon
-            older = accounting.epsilon(ledger, delta=DELTA, accountant="rdp-2017", orders=COARSE).epsilon
-            for metric, spent in {"epsilon": exact, "epsilon as of 2020": older}.items():
-                published = one.published.get(metric)
-                rows.append(Row(one.row, metric, "1", published, spent, None, None, ledger.records, None, None))
-        return rows
 
-    def _shown(
-        self, one: Classifier, attack: str, done: Mapping[str, Artifact], corpus: Corpus, means: torch.Tensor
-    ) -> list[Row]:
-        held_out = corpus.part("held_out")
-        drawn, nothing = (
-            torch.stack(
-                [
-                    torch.from_numpy(np.asarray(done[f"{one.row}/{attack}/{kind}/{seed}"].arrays["inputs"]))
-                    for seed in range(self.seeds)
-                ]
-            )
-            for kind in ("real", "control")
-        )
-        named, chance = self._named(drawn, held_out), self._named(nothing, held_out)
-        row = f"{one.row}, {attack}"
-        rows = [_recognized(row, named, count, chance, published=one.published) for count in (1, 5)]
-        alike, other = (
-            ssim(images.flatten(0, 1), means.repeat(self.seeds, 1, 1, 1)).view(self.seeds, -1).mean(dim=0).numpy()
-            for images in (drawn, nothing)
-        )
-        mean = bootstrap(np.mean, alike, seed=0)  # over people; the networks of one person are no new victims
-        return [
-            *rows,
-            Row(row, "SSIM with the mean photograph", "1", None, *mean, len(alike), float(other.mean()), None),
-        ]
-
-    def _named(self, drawn: torch.Tensor, held_out: Dataset) -> Recognition:
-        """Drawings `(seeds, people, *shape)` named by the photographs that were held out."""
-        people = torch.arange(drawn.shape[1]).repeat(len(drawn))
-        return recognize(drawn.flatten(0, 1), people, held_out.inputs, held_out.targets)
-
-
-def _means(train: Dataset) -> torch.Tensor:
-    return torch.stack([train.inputs[train.targets == person].mean(dim=0) for person in range(train.num_classes)])
-
-
-def _called(spec: Mapping[str, Any]) -> str:
-    return spec.get("as", spec["name"])
-
-
-def _recognized(
-    row: str,
-    named: Recognition,
-    count: int,
-    control: Recognition | None,
-    *,
-    published: Mapping[str, float] | None = None,
-) -> Row:
-    metric = f"recognized, top {count}"
-    estimate = named.top(count)
-    guessed = named.chance(count)
-    nothing = control.top(count) if control else Estimate(guessed, guessed, guessed)
-    chance = Finding(metric, *nothing, n=named.people)
-    finding = Finding(metric, *estimate, n=named.people, control=chance)
-    return percent(finding, row=row, published=(published or {}).get(metric))
+def _place(one: Classifier, attempt: Attempt, adversary: str | None) -> str:
+    return f"{one.row}/{attempt.row}/{adversary or 'undefended'}"

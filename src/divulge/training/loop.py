@@ -16,6 +16,7 @@ from divulge.models.layers import measure
 from divulge.models.stochastic import penalties
 from divulge.training.augment import transforms
 from divulge.training.optimizer import optimizer_of
+from divulge.training.pretrain import pretrain
 from divulge.training.recipe import Recipe
 
 
@@ -39,17 +40,20 @@ def fit(
     validation: Dataset | None = None,
     device: str | None = None,
     watch: Callable[[int], None] = lambda epoch: None,
+    loss_function: Callable[[Tensor, Tensor], Tensor] = functional.cross_entropy,
 ) -> list[Epoch]:
     """Train `model` in place by cross-entropy and what its layers add; it ends in evaluation mode on the CPU.
 
     Args:
-        model: maps float32 `(N, *shape)` to logits `(N, classes)`; a fresh `Standardize` in it measures `data`.
+        model: maps float32 `(N, *shape)` to logits `(N, classes)`; a fresh `Standardize` in it measures `data`, and
+            autoencoders in it are trained on `data` first; see `divulge.training.pretrain`.
         data: the training records, all in memory.
         recipe: how to train.
         seed: of the order of records, the augmentation and dropout; the global random state is as before afterwards.
         validation: records for early stopping.
         device: where to train; CUDA if there is one, else the CPU.
         watch: called after each epoch with its number from 1, when `model` is as that epoch left it.
+        loss_function: logits and targets to the mean loss, in place of cross-entropy.
 
     Returns:
         One entry an epoch. With `recipe.patience` the model ends with the weights of the best epoch.
@@ -67,6 +71,7 @@ def fit(
     inputs, targets = _resident(data.inputs, place, channels_last=fast), data.targets.to(place)
     if fast:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    pretrain(model, inputs, seed=seed)
     optimizer = optimizer_of([value for value in model.parameters() if value.requires_grad], recipe)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, recipe.lr_decay)
     generator = torch.Generator().manual_seed(seed)
@@ -82,7 +87,7 @@ def fit(
                 for transform in augment:
                     batch = transform(batch, generator)
                 with _autocast(place, fast), penalties(model) as extra:
-                    loss = functional.cross_entropy(model(batch).float(), targets[rows.to(place)])
+                    loss = loss_function(model(batch).float(), targets[rows.to(place)])
                     loss = sum((one.mean() for one in extra), start=loss)
                 optimizer.zero_grad()
                 loss.backward()

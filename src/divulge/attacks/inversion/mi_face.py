@@ -3,21 +3,24 @@
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from torch import Tensor
-from torch.nn import functional
+from torch import Tensor, nn
 
 from divulge.attacks.inversion.base import InversionAttack, Inversions
 from divulge.attacks.inversion.costs import COSTS, Cost
-from divulge.attacks.inversion.prior import space
+from divulge.attacks.inversion.prior import Code, Pixels, PrincipalComponents, code_of, space
+from divulge.attacks.inversion.process import Process, denoise_and_sharpen
+from divulge.attacks.inversion.selection import robustness
 from divulge.attacks.knowledge import Knowledge
 from divulge.errors import BadInputError
 from divulge.releases import Weights
 
 NOTHING = Knowledge()
+COMPONENTS = 40
+"""Principal components that an adversary who knows of a defense searches among, where there are public records."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,10 @@ class MIFace(InversionAttack):
     which needs a fiftieth of the steps. The best record seen of each class is kept, as a copy. The search runs on the
     CPU.
 
+    An adversary who knows of a defense in training does not trust a single search: the logit and the Poincare loss are
+    tried too, and principal components of public records where there are some, and the drawing of each class is kept
+    whose class holds best under small changes.
+
     Args:
         cost: what is lowered; see `divulge.attacks.inversion.costs`.
         steps: at most.
@@ -39,8 +46,9 @@ class MIFace(InversionAttack):
         target_confidence: a class is done at this posterior.
         tv: weight of the total variation of images, mean over pixels.
         box: the entries that are allowed; None for all.
-        smooth: whether each step ends by mixing every pixel with its neighbors, as the published processing step
-            denoises.
+        process: what each step ends with: nothing, taking noise out and sharpening, or the same by way of the code of
+            an autoencoder at the entrance of the model, in which the search then goes on; see
+            `divulge.attacks.inversion.process`.
         dimensions: principal components of public records to search in; None for the entries themselves.
         starts: searches of each class from different points; the first is zeros, and the most confident is kept.
     """
@@ -57,7 +65,7 @@ class MIFace(InversionAttack):
     target_confidence: float = 1.0
     tv: float = 0.0
     box: tuple[float, float] | None = (0.0, 1.0)
-    smooth: bool = False
+    process: Process = "identity"
     dimensions: int | None = None
     starts: int = 1
 
@@ -74,6 +82,11 @@ class MIFace(InversionAttack):
                 f"mi-face: expected a target_confidence in (0, 1] and a box of a lower and a higher value, got "
                 f"{self.target_confidence} and {self.box}."
             )
+        if self.process != "identity" and self.dimensions is not None:
+            raise BadInputError(
+                f"mi-face: expected a search with {self.process!r} or among principal components, got both. Leave one "
+                "out."
+            )
 
     def run(
         self,
@@ -88,18 +101,53 @@ class MIFace(InversionAttack):
         Args:
             release: the trained classifier.
             classes: which; all by default.
-            knowledge: public records of the same kind, for `dimensions`.
+            knowledge: public records of the same kind, for `dimensions`; what defends, if it is known.
             generator: of further starts.
 
         Raises:
-            BadInputError: a class that the model does not have, images asked of what is no image, dimensions without
-                public records, or a model without slopes or with other classes than the release says.
+            BadInputError: a class that the model does not have, images asked of what is no image, a code of a model
+                that does not begin with an autoencoder, dimensions without public records, or a model without slopes or
+                with other classes than the release says.
         """
         wanted = wanted_classes(classes, release.classes)
-        if (self.tv or self.smooth) and len(release.shape) != 3:
-            raise BadInputError(f"mi-face: tv and smooth are for images (C, H, W), got records of {release.shape}.")
+        if (self.tv or self.process != "identity") and len(release.shape) != 3:
+            raise BadInputError(
+                f"mi-face: tv and processing are for images (C, H, W), got records of shape {release.shape}."
+            )
         model = copy.deepcopy(release.model).cpu().eval().requires_grad_(False)
-        where = space(release.shape, knowledge.data, self.dimensions)
+        searches = [self, *self._further(knowledge)]
+        found = [one._searched(model, release, wanted, knowledge, generator) for one in searches]
+        if len(searches) == 1:
+            return found[0]
+        held = torch.stack([robustness(model, one.inputs, wanted, generator=generator) for one in found])
+        chosen = held.argmax(dim=0)
+        rows = torch.arange(len(wanted))
+        return Inversions(
+            torch.stack([one.inputs for one in found])[chosen, rows],
+            wanted,
+            torch.stack([one.confidence for one in found])[chosen, rows],
+            facts={"steps": sum(one.facts["steps"] for one in found), "searches": len(searches)},
+        )
+
+    def _further(self, knowledge: Knowledge) -> list["MIFace"]:
+        """What else somebody tries who knows that a defense acted in training."""
+        if not getattr(knowledge.defense, "in_training", False):
+            return []
+        costs: tuple[Cost, ...] = ("logit", "poincare")
+        further = [replace(self, cost=cost) for cost in costs if cost != self.cost]
+        if knowledge.data is not None and len(knowledge.data) > 1 and self.dimensions is None:
+            count = min(COMPONENTS, len(knowledge.data) - 1)
+            further.append(replace(self, process="identity", dimensions=count, lr=self.lr / 3))
+        return further
+
+    def _searched(
+        self, model: nn.Module, release: Weights, wanted: Tensor, knowledge: Knowledge, generator: torch.Generator
+    ) -> Inversions:
+        where: Pixels | PrincipalComponents | Code = (
+            code_of(model, release.shape)
+            if self.process == "code"
+            else space(release.shape, knowledge.data, self.dimensions)
+        )
         targets = wanted.repeat(self.starts)
         points = torch.zeros(len(targets), where.dimensions)
         points[len(wanted) :] = torch.randn(len(targets) - len(wanted), where.dimensions, generator=generator)
@@ -110,8 +158,8 @@ class MIFace(InversionAttack):
         steps = 0
         while True:
             here = points[moving].requires_grad_()
-            records = where.records(here)
             with torch.enable_grad():
+                records = where.records(here)
                 logits = model(self._boxed(records))
                 if not logits.requires_grad:
                     raise BadInputError("mi-face: the model's answer has no slope. Use inversion-by-queries.")
@@ -135,7 +183,7 @@ class MIFace(InversionAttack):
             if self.unit:
                 slope = slope / slope.norm(dim=1, keepdim=True).clamp_min(1e-20)
             along[moving] = self.momentum * along[moving] - self.lr * slope
-            points[moving] = self._processed(here.detach() + along[moving], release.shape)
+            points[moving] = self._processed(here.detach() + along[moving], where)
             moving[numbers[done]] = False
         records = self._boxed(where.records(best))
         confidence = model(records).softmax(dim=1).gather(1, targets[:, None])[:, 0].view(self.starts, -1)
@@ -145,14 +193,14 @@ class MIFace(InversionAttack):
     def _boxed(self, records: Tensor) -> Tensor:
         return records if self.box is None else records.clamp(*self.box)
 
-    def _processed(self, points: Tensor, shape: tuple[int, ...]) -> Tensor:
+    def _processed(self, points: Tensor, where: Pixels | PrincipalComponents | Code) -> Tensor:
+        if isinstance(where, Code):
+            return where.points(denoise_and_sharpen(where.records(points)))
         if self.dimensions is not None:
             return points
         points = points if self.box is None else points.clamp(*self.box)
-        if self.smooth:
-            images = points.view(-1, *shape)
-            around = functional.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
-            points = (0.5 * images + 0.5 * around).flatten(1)
+        if self.process == "denoise-sharpen":
+            points = denoise_and_sharpen(where.records(points)).flatten(1)
         return points
 
 

@@ -1,9 +1,10 @@
 """What records of a kind look like, learned from public ones: the coordinates that a search may use."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from divulge.data import Dataset
 from divulge.errors import BadInputError
@@ -69,6 +70,53 @@ class Pixels:
     def records(self, points: Tensor) -> Tensor:
         """Records `(n, *shape)` at points `(n, D)`."""
         return points.unflatten(1, self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Code:
+    """The code of an autoencoder at the entrance of the attacked model, from zeros on.
+
+    Args:
+        autoencoder: with `encode`, records `(n, *shape)` to codes `(n, k)`, and `decode`, the way back to `(n, D)`.
+        dimensions: of a code.
+        shape: of a record.
+    """
+
+    autoencoder: Any
+    dimensions: int
+    shape: tuple[int, ...]
+
+    def records(self, points: Tensor) -> Tensor:
+        """Records `(n, *shape)` that codes `(n, k)` stand for."""
+        return self.autoencoder.decode(points).unflatten(1, self.shape)
+
+    def points(self, records: Tensor) -> Tensor:
+        """Codes `(n, k)` of records `(n, *shape)`."""
+        return self.autoencoder.encode(records)
+
+
+def code_of(model: nn.Module, shape: tuple[int, ...]) -> Code:
+    """The code of the first autoencoder in a model, which must take whole records of `shape`.
+
+    Raises:
+        BadInputError: no module that encodes and decodes, or one that is not made for such records.
+    """
+    coders = [module for module in model.modules() if hasattr(module, "encode") and hasattr(module, "decode")]
+    if not coders:
+        raise BadInputError(
+            "inversion: a search in code space needs a model that begins with an autoencoder, a module with `encode` "
+            "and `decode`, and there is none. Take another processing."
+        )
+    first: Any = coders[0]
+    with torch.no_grad():
+        code = first.encode(torch.zeros(1, *shape))
+        back = first.decode(code)
+    if back[0].numel() != int(torch.tensor(shape).prod()):
+        raise BadInputError(
+            f"inversion: expected an autoencoder of records of shape {shape}, got one that gives back "
+            f"{back[0].numel()} entries."
+        )
+    return Code(first, code.shape[1], shape)
 
 
 def space(shape: tuple[int, ...], public: Dataset | None, dimensions: int | None) -> PrincipalComponents | Pixels:
