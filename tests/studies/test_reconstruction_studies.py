@@ -21,7 +21,7 @@ train = 10
 held_out = 20
 test = 30
 model = { name = "homogeneous-mlp", hidden = [200, 100] }
-attack = { candidates = 20, runs = 2, steps = 300 }
+attack = { candidates = 20, runs = 2, steps = 200 }
 searches = 4
 kept = 4
 
@@ -32,6 +32,10 @@ row = "no defense"
 row = "private"
 recipe = { epochs = 20, batch_size = 20, optimizer = "sgd", lr = 0.1, weight_decay = 0.0, precision = "float32" }
 defense = { name = "dp-sgd", epsilon = 8.0, noise_seed = 0 }
+
+[[targets]]
+row = "hardly private"
+noisy = { noise = 1e-5, noise_seed = 0 }
 
 [scale.quick]
 """
@@ -46,23 +50,34 @@ def study(tmp_path):
 
 def test_records_come_back_from_the_open_network_and_not_from_the_private_one(study, tmp_path):
     results = run_study(str(study), scale="quick", store=Store(tmp_path / "run"), engine=LocalEngine(workers=1))
-    numbers = {(row.row, row.metric): row for row in results.rows}
-    found = numbers["no defense", "records found above control"]
+    numbers = {(row.row, row.adversary, row.metric): row for row in results.rows}
+    assert len(numbers) == len(results.rows)
+    count = "records found above control"
+    found = numbers["no defense", None, count]
     assert found.value >= 8
-    assert found.control == 0
+    assert found.control < found.low
     assert found.low < found.value < found.high
-    assert numbers["private", "records found above control"].value <= 2
-    for row, apart in (("no defense", True), ("private", False)):
-        median = numbers[row, "median correlation with the nearest candidate"]
+    for adversary in ("blind", "adaptive"):
+        assert numbers["private", adversary, count].value <= 2
+    assert numbers["hardly private", "adaptive", count].value >= 6
+    assert numbers["hardly private", None, "epsilon"].value > 1e6
+    for row, adversary, apart in (("no defense", None, True), ("private", "blind", False)):
+        median = numbers[row, adversary, "median correlation with the nearest candidate"]
         assert median.low <= median.value <= median.high
         assert (median.low > median.control) == apart
-    assert numbers["private", "epsilon"].value <= 8
-    assert 0 < numbers["private", "largest chance of rebuilding a record guessed at 1/256"].value <= 1
-    assert [sample.row for sample in results.samples] == [
-        "no defense, originals",
-        "no defense",
-        "private, originals",
-        "private",
+    assert numbers["private", None, "epsilon"].value <= 8
+    assert 0 < numbers["private", None, "largest chance of rebuilding a record guessed at 1/256"].value <= 1
+    on = numbers["no defense", None, "records found of those within 1.5 times the smallest margin"]
+    beyond = numbers["no defense", None, "records found beyond 1.5 times the smallest margin"]
+    assert on.n + beyond.n == 20
+    assert on.value + beyond.value == found.value
+    assert numbers["no defense", None, "records found by every group of searches alone"].value <= found.n
+    assert numbers["no defense", None, f"{count}, window 7"].n == 20
+    assert [(sample.row, sample.adversary) for sample in results.samples[:4]] == [
+        ("no defense, originals", None),
+        ("no defense", None),
+        ("private, originals", "blind"),
+        ("private", "blind"),
     ]
     picture = Image.open(io.BytesIO(base64.b64decode(results.samples[0].png)))
     assert picture.size == (12 * 10 - 2, 8)
@@ -89,10 +104,12 @@ def test_the_parts_of_a_task_are_disjoint_and_without_copies(data_dir, tmp_path)
     ("change", "told"),
     [
         (("searches = 4", "searches = 3"), "multiples"),
+        (("candidates = 20", "candidates = 9"), "as many candidates"),
         (('["8"]', '["eight"]'), "no class 'eight'"),
         (("held_out = 20", "held_out = 2000"), "different records"),
         (("kept = 4", 'kept = 4\nonly = ["some"]'), "no row"),
         (('row = "no defense"', 'row = "no defense"\ndefense = { name = "dp-sgd", epsilon = 8.0 }'), "Give a recipe"),
+        (("noisy = { noise = 1e-5, noise_seed = 0 }", "noisy = { noise = 1.0 }\nrecipe = { epochs = 2 }"), "has both"),
     ],
 )
 def test_settings_that_cannot_be_run(study, tmp_path, change, told):

@@ -8,14 +8,19 @@ import torch
 from torch import nn
 
 from divulge.attacks.reconstruction import KKT, Candidates
+from divulge.attacks.reconstruction.noise import weight_noise
 from divulge.auditing.corpus import opened
 from divulge.defenses import Defense
+from divulge.errors import BadInputError
 from divulge.models import Architecture
 from divulge.models.layers import Standardize
+from divulge.privacy.ledger import Ledger
 from divulge.releases import Weights
 from divulge.runs.step import Artifact, Context
-from divulge.training import logits
+from divulge.training import Privacy, Recipe, logits
+from divulge.training.loop import loss_of
 from divulge.training.margin import Descent, fit_to_margin
+from divulge.training.noisy import NoisyDescent, fit_noisily
 
 
 @dataclass(frozen=True)
@@ -24,26 +29,39 @@ class Descending:
 
     Args:
         architecture: what is trained.
-        descent: how.
+        descent: how; with noise, or without.
         seed: of the initial weights.
+        defense: acts on the architecture alone.
     """
 
     architecture: Architecture
-    descent: Descent
+    descent: Descent | NoisyDescent
     seed: int
+    defense: Defense | None = None
 
 
 def descend(settings: Descending, inputs: Mapping[str, Artifact], context: Context) -> Artifact:
-    """Train one network; arrays and facts as of `divulge.auditing.train.train` for a single model."""
+    """Train one network.
+
+    Returns:
+        Arrays and facts as of `divulge.auditing.train.train` for a single model; and of a noisy descent, as `noise`,
+        the standard deviation of what all its noise together has added to each weight.
+    """
     corpus = opened(inputs["data"], ("train", "test"))
     data, test = corpus.part("train"), corpus.part("test")
-    model = settings.architecture.build(data.shape, data.num_classes, seed=settings.seed)
-    limit = settings.descent.steps
-    ended = fit_to_margin(model, data, settings.descent, watch=lambda step, loss: context.progress(step / limit))
+    descent, facts = settings.descent, {}
+    model = fresh(settings.architecture, data.shape, data.num_classes, seed=settings.seed, defense=settings.defense)
+    if isinstance(descent, NoisyDescent):
+        ended = fit_noisily(model, data, descent, watch=lambda step: context.progress(step / descent.steps))
+        facts = {"ledger": [ended.ledger.to_dict()], "noise": ended.noise, "steps": descent.steps}
+    else:
+        limit = descent.steps
+        came = fit_to_margin(model, data, descent, watch=lambda step, loss: context.progress(step / limit))
+        facts = {"steps": came.steps, "reached": came.reached}
     weights = {f"weight/{name}": value for name, value in model.state_dict().items()}
     return Artifact(
         {"logits": logits(model, test.inputs)[None], "labels": test.targets.numpy(), **weights},
-        {"loss": [ended.loss], "steps": ended.steps, "reached": ended.reached},
+        {"loss": [loss_of(model, data)], **facts},
     )
 
 
@@ -58,6 +76,8 @@ class Extraction:
         attack: what is tried.
         seed: of what it draws.
         defense: what acted on the architecture, if anything did.
+        recipe: of ordinary private training, where the adversary knows its noise.
+        knowing: whether the adversary knows the noise of private training.
     """
 
     architecture: Architecture
@@ -66,6 +86,8 @@ class Extraction:
     attack: KKT
     seed: int
     defense: Defense | None = None
+    recipe: Recipe | None = None
+    knowing: bool = False
 
 
 def extract(settings: Extraction, inputs: Mapping[str, Artifact], context: Context) -> Artifact:
@@ -76,10 +98,22 @@ def extract(settings: Extraction, inputs: Mapping[str, Artifact], context: Conte
     found = settings.attack.run(
         Weights(model, settings.shape, settings.classes),
         generator=torch.Generator().manual_seed(settings.seed),
+        noise=_noise(settings, inputs["target"]) if settings.knowing else 0.0,
         watch=context.progress,
     )
     arrays = {name: getattr(found, name) for name in ("inputs", "targets", "multipliers", "run", "losses")}
     return Artifact(arrays, found.facts)
+
+
+def _noise(settings: Extraction, target: Artifact) -> float:
+    """What the noise of private training has added to each weight."""
+    if "noise" in target.facts:
+        return float(target.facts["noise"])
+    if not isinstance(settings.defense, Privacy) or settings.recipe is None:
+        raise BadInputError(
+            f"extraction: expected a private training, whose noise an adversary may know, got {settings.defense}."
+        )
+    return weight_noise(settings.recipe, settings.defense, Ledger.from_dict(target.facts["ledger"][0]))
 
 
 def released(

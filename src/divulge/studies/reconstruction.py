@@ -9,28 +9,26 @@ import numpy as np
 import torch
 
 from divulge.attacks.reconstruction import KKT, pooled
+from divulge.attacks.reconstruction.stationarity import margin_slopes
 from divulge.auditing.corpus import Corpus, keep, opened
 from divulge.auditing.extraction import Descending, Extraction, candidates, center, descend, extract, released
 from divulge.auditing.train import Training, train
 from divulge.data import Dataset, load
 from divulge.defenses import DEFENSES, Defense
+from divulge.defenses.dp_sgd import DpSgd
 from divulge.errors import BadInputError
-from divulge.metrics import Finding, accuracy, bootstrap, clopper_pearson
-from divulge.metrics.images import ssim
-from divulge.metrics.nearest import Matches, matches, stretched
+from divulge.metrics import Finding, accuracy
+from divulge.metrics.nearest import matches, stretched
 from divulge.models import MODELS
-from divulge.privacy import accounting, tradeoff
-from divulge.privacy.ledger import Ledger
 from divulge.runs.step import Artifact, Step
 from divulge.runs.store import Store
 from divulge.studies.base import Row, Sample, Study, chosen, percent
+from divulge.studies.reconstruction_rows import Outcome, counts, good, likenesses, margins, promised
 from divulge.studies.sheets import strip
-from divulge.training import Recipe
+from divulge.training import Recipe, logits
 from divulge.training.margin import Descent
+from divulge.training.noisy import NoisyDescent
 
-GOOD = 0.4
-"""SSIM above which the literature counts a reconstruction as good."""
-MEDIAN = "median correlation with the nearest candidate"
 SHOWN = 12
 """Records of a sheet: those that came back best."""
 
@@ -41,10 +39,11 @@ class Target:
 
     Args:
         row: its name in words.
-        descent: full-batch descent to almost no loss, if `recipe` is none.
-        recipe: ordinary training in its place.
-        defense: what acts in that training.
-        model: the architecture, if it is not the study's.
+        descent: full-batch descent to almost no loss, if there is neither of the next two.
+        noisy: noisy descent in its place, attacked by who does not know of the noise and by who knows how much it is.
+        recipe: ordinary training in their place.
+        defense: what acts in ordinary training, or on the architecture of a descent.
+        model: settings of the architecture that are not the study's.
         train: training records of each class, if they are not as many as the study's.
         multipliers: of the attack: `free` where weight decay acts.
         published: the literature's numbers by metric.
@@ -52,12 +51,19 @@ class Target:
 
     row: str
     descent: Descent = field(default_factory=Descent)
+    noisy: NoisyDescent | None = None
     recipe: Recipe | None = None
     defense: dict[str, Any] | None = None
     model: dict[str, Any] | None = None
     train: int | None = None
     multipliers: Literal["positive", "free"] = "positive"
     published: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def adversaries(self) -> tuple[str | None, ...]:
+        """Those who attack it: one, unless its training is private."""
+        private = self.noisy is not None or (self.defense or {}).get("name") == DpSgd.name
+        return ("blind", "adaptive") if private else (None,)
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ class ReconstructionStudy(Study):
         held_out: of each class, those after them: what chance finds.
         test: further ones, for accuracy.
         model: the architecture.
-        attack: the search; its `runs` are searched side by side.
+        attack: the search; its `runs` are searched side by side. A target of more records gets as many more candidates.
         searches: in all, a multiple of that; a killed study loses at most one side-by-side search.
         kept: how many searches are pooled: those with the least loss of the attacker's.
         targets: the networks.
@@ -100,10 +106,18 @@ class ReconstructionStudy(Study):
                 f"{self.title}: expected searches in multiples of the {self.attack.runs} side by side, and one or more "
                 f"of them kept, got {self.searches} and {self.kept}."
             )
+        if self.attack.candidates < self.train:
+            raise BadInputError(
+                f"{self.title}: expected as many candidates of each class as training records or more, {self.train}, "
+                f"got {self.attack.candidates}."
+            )
         for target in self.targets:
-            if target.defense and target.recipe is None:
+            if target.noisy and target.recipe:
+                raise BadInputError(f"{self.title}: row {target.row!r} has both a noisy descent and a recipe.")
+            defense = self._defense(target)
+            if defense and target.recipe is None and type(defense).train is not Defense.train:
                 raise BadInputError(
-                    f"{self.title}: row {target.row!r} has a defense, which acts in ordinary training. Give a recipe."
+                    f"{self.title}: row {target.row!r} has a defense that acts in ordinary training. Give a recipe."
                 )
         chosen(self.targets, self.only, where=self.title)
 
@@ -114,10 +128,10 @@ class ReconstructionStudy(Study):
         for target in self._targets():
             corpus = self._corpus(records, target.train or self.train)
             data = keep(corpus, store)
-            architecture = MODELS.make(target.model or self.model, where=self.title)
+            architecture = MODELS.make(self.model | (target.model or {}), where=self.title)
             defense = self._defense(target)
             if target.recipe is None:
-                descending = Descending(architecture, target.descent, self.seed)
+                descending = Descending(architecture, target.noisy or target.descent, self.seed, defense)
                 trained = Step(descend, descending, {"data": data}, label=f"{target.row}, network")
             else:
                 training = Training(
@@ -131,17 +145,27 @@ class ReconstructionStudy(Study):
                 )
                 trained = Step(train, training, {"data": data}, label=f"{target.row}, network")
             steps |= {f"{target.row}/data": data, f"{target.row}/target": trained}
-            attack = replace(self.attack, multipliers=target.multipliers)
-            for group in range(self.searches // attack.runs):
-                extraction = Extraction(
-                    architecture, corpus.data.shape, len(self.classes), attack, 1000 * self.seed + group, defense
-                )
-                steps[f"{target.row}/search/{group:03d}"] = Step(
-                    extract,
-                    extraction,
-                    {"target": trained},
-                    label=f"{target.row}, searches {group * attack.runs + 1} to {(group + 1) * attack.runs}",
-                )
+            each = self.attack.candidates * (target.train or self.train) // self.train
+            attack = replace(self.attack, multipliers=target.multipliers, candidates=each)
+            for adversary in target.adversaries:
+                for group in range(self.searches // attack.runs):
+                    extraction = Extraction(
+                        architecture,
+                        corpus.data.shape,
+                        len(self.classes),
+                        attack,
+                        1000 * self.seed + group,
+                        defense,
+                        target.recipe,
+                        knowing=adversary == "adaptive",
+                    )
+                    steps[f"{_searches(target, adversary)}{group:03d}"] = Step(
+                        extract,
+                        extraction,
+                        {"target": trained},
+                        label=f"{_named(target, adversary)}, searches {group * attack.runs + 1} to "
+                        f"{(group + 1) * attack.runs}",
+                    )
         return steps
 
     def rows(self, done: Mapping[str, Artifact]) -> list[Row]:
@@ -152,11 +176,12 @@ class ReconstructionStudy(Study):
         """The records that came back best, above what came back."""
         sheets = []
         for target in self._targets():
-            outcome = self._outcome(target, done)
-            best = outcome.real.ssim.argsort(descending=True)[:SHOWN]
-            back = stretched(outcome.candidates[outcome.real.candidate[best]])
-            sheets.append(Sample(f"{target.row}, originals", None, strip(outcome.records[best].numpy())))
-            sheets.append(Sample(target.row, None, strip(back.numpy())))
+            for adversary in target.adversaries:
+                outcome = self._outcome(target, adversary, done)
+                best = outcome.real.ssim.argsort(descending=True)[:SHOWN]
+                back = stretched(outcome.candidates[outcome.real.candidate[best]])
+                sheets.append(Sample(f"{target.row}, originals", adversary, strip(outcome.records[best].numpy())))
+                sheets.append(Sample(target.row, adversary, strip(back.numpy())))
         return sheets
 
     def _targets(self) -> list[Target]:
@@ -195,85 +220,50 @@ class ReconstructionStudy(Study):
                 parts[part].append(rows[end - sizes[part] : end])
         return Corpus(records, {name: np.concatenate(rows) for name, rows in parts.items()})
 
-    def _outcome(self, target: Target, done: Mapping[str, Artifact]) -> "_Outcome":
+    def _outcome(self, target: Target, adversary: str | None, done: Mapping[str, Artifact]) -> Outcome:
         corpus = opened(done[f"{target.row}/data"], ("train", "held_out"))
         records, held_out = corpus.part("train").inputs, corpus.part("held_out").inputs
-        architecture = MODELS.make(target.model or self.model, where=self.title)
+        architecture = MODELS.make(self.model | (target.model or {}), where=self.title)
         shape = corpus.data.shape
         trained = done[f"{target.row}/target"]
         model = released(architecture, shape, len(self.classes), trained, defense=self._defense(target))
-        groups = [done[name] for name in sorted(done) if name.startswith(f"{target.row}/search/")]
+        prefix = _searches(target, adversary)
+        groups = [candidates(done[name]) for name in sorted(done) if name.startswith(prefix)]
         middle = center(model, shape)
-        pool = pooled([candidates(group) for group in groups], searches=self.kept, center=middle).inputs
         mean = records.mean(dim=0)  # alike for every target, whatever its network tells of it
-        return _Outcome(
+        pool = pooled(groups, searches=self.kept, center=middle).inputs
+        alone = [pooled([group], searches=self.kept, center=middle).inputs for group in groups]
+        answers = torch.from_numpy(logits(model, records))
+        return Outcome(
             records,
+            held_out,
             pool,
             matches(pool, records, held_out, center=mean),
             matches(pool, held_out, records, center=mean),
+            [good(matches(one, records, held_out, center=mean)) for one in alone],
+            (margin_slopes(answers, corpus.part("train").targets) * answers).sum(1),
         )
 
     def _table(self, target: Target, done: Mapping[str, Artifact]) -> list[Row]:
-        outcome, trained = self._outcome(target, done), done[f"{target.row}/target"]
-        n = len(outcome.records)
-        nearest = outcome.candidates[outcome.real.candidate]
-        wide = ssim(stretched(nearest), outcome.records, window=7)
-        rows = [
-            _count(target, "records found above control", outcome.real, outcome.control, found=True),
-            _count(target, f"records with SSIM above {GOOD}", outcome.real, outcome.control, found=False),
-            _plain(target, "best SSIM, window 3", float(outcome.real.ssim.max()), n, float(outcome.control.ssim.max())),
-            _plain(target, "best SSIM, window 7", float(wide.max()), n),
-            Row(
-                target.row,
-                MEDIAN,
-                "1",
-                target.published.get(MEDIAN),
-                *bootstrap(np.median, outcome.real.correlation.numpy(), seed=0),
-                n,
-                float(np.median(outcome.control.correlation.numpy())),
-                None,
-            ),
-        ]
+        rows = []
+        for adversary in target.adversaries:
+            outcome = self._outcome(target, adversary, done)
+            told = [*counts(outcome), *likenesses(outcome), *margins(outcome)]
+            rows += [
+                replace(row, row=target.row, published=target.published.get(row.metric), adversary=adversary)
+                for row in told
+            ]
+        trained, n = done[f"{target.row}/target"], len(outcome.records)
         right = np.asarray(trained.arrays["logits"])[0].argmax(axis=1) == trained.arrays["labels"]
         test = Finding("test accuracy", *accuracy(np.ones(len(right), dtype=bool), right), n=len(right))
         rows.append(percent(test, row=target.row, published=target.published.get("test accuracy")))
-        if trained.facts["loss"][0] is not None:
-            rows.append(_plain(target, "training loss", trained.facts["loss"][0], n))
-        if "ledger" in trained.facts:
-            ledger = Ledger.from_dict(trained.facts["ledger"][0])
-            rows.append(_plain(target, "epsilon", accounting.epsilon(ledger, delta=1 / (10 * n)).epsilon, n))
-            prior = 1 / 256
-            most = float(np.asarray(tradeoff.most_reconstruction(ledger, prior)))
-            rows.append(_plain(target, "largest chance of rebuilding a record guessed at 1/256", most, n))
+        rows += [replace(row, row=target.row) for row in promised(trained, n)]
         return rows
 
 
-@dataclass(frozen=True, eq=False)
-class _Outcome:
-    records: torch.Tensor
-    candidates: torch.Tensor
-    real: Matches
-    control: Matches
+def _searches(target: Target, adversary: str | None) -> str:
+    return f"{target.row}/{adversary or 'search'}/"
 
 
-def _count(target: Target, metric: str, real: Matches, control: Matches, *, found: bool) -> Row:
-    """How many records have a good candidate, with the interval of their share; and how many held-out ones do."""
-    good, chance = (int(((one.ssim > GOOD) & (one.found | (not found))).sum()) for one in (real, control))
-    n = len(real.ssim)
-    low, high = clopper_pearson(good, n)
-    return Row(
-        row=target.row,
-        metric=metric,
-        unit="1",
-        published=target.published.get(metric),
-        value=good,
-        low=float(low) * n,
-        high=float(high) * n,
-        n=n,
-        control=chance * n / len(control.ssim),
-        adversary=None,
-    )
-
-
-def _plain(target: Target, metric: str, value: float, n: int, control: float | None = None) -> Row:
-    return Row(target.row, metric, "1", target.published.get(metric), value, None, None, n, control, None)
+def _named(target: Target, adversary: str | None) -> str:
+    return f"{target.row}, {adversary}" if adversary else target.row

@@ -1,11 +1,13 @@
 """A fully connected ReLU network taken apart into the matrices that the stationarity equations are written in."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from divulge.attacks.reconstruction.noise import without_noise
 from divulge.attacks.reconstruction.stationarity import Residual, stationarity
 from divulge.errors import BadInputError
 from divulge.models.layers import Normalize, OneLogit, Standardize
@@ -13,6 +15,8 @@ from divulge.releases import Weights
 
 LOW = 0.1
 """The share of singular values that are taken to be of a layer's start."""
+SILENT = (nn.Flatten, nn.Dropout, nn.Identity)
+"""Layers that change nothing of a row in evaluation mode."""
 START = 0.01
 """The largest share of a layer's squared weights that may be its start."""
 
@@ -39,7 +43,7 @@ class Chain:
 
     @classmethod
     def of(cls, release: Weights, *, hidden: bool = True) -> "Chain | None":
-        """Take a network apart, on the CPU; None if it is no sequence of these layers, or not all of it was trained.
+        """Take a network apart, where it is; None if it is no sequence of these layers, or not all of it was trained.
 
         Raises:
             BadInputError: a network that takes records of another shape, or answers for other classes.
@@ -48,7 +52,7 @@ class Chain:
         if type(model) is not nn.Sequential or not all(weight.requires_grad for weight in model.parameters()):
             return None
         mean, std = shift(release)
-        layers = [layer for layer in model if not isinstance(layer, nn.Flatten)]
+        layers = [layer for layer in _unpacked(model) if not isinstance(layer, SILENT)]
         layers = layers[1:] if layers and isinstance(layers[0], (Normalize, Standardize)) else layers
         binary = bool(layers) and isinstance(layers[-1], OneLogit)
         layers = layers[:-1] if binary else layers
@@ -64,12 +68,23 @@ class Chain:
                 f"of {taken} inputs and {2 if binary else answers} logits."
             )
         return cls(
-            tuple(layer.weight.detach().cpu() for layer in linear),
-            tuple(None if layer.bias is None else layer.bias.detach().cpu() for layer in linear),
+            tuple(layer.weight.detach() for layer in linear),
+            tuple(None if layer.bias is None else layer.bias.detach() for layer in linear),
             mean,
             std,
             hidden=hidden,
         )
+
+    def denoised(self, noise: float) -> "Chain":
+        """The same network with its first layer as it was before noise of that deviation was added to each weight.
+
+        Where the layer's start was larger than the noise, that is taken out. Records are searched in the span of what
+        is left, unless nothing is.
+        """
+        first = self.weights[0]
+        level = max(noise, _level(torch.linalg.svdvals(first), first.shape)[0])
+        weight, basis = without_noise(first, level)
+        return replace(self, weights=(weight @ basis.T, *self.weights[1:]), basis=basis) if len(basis) else self
 
     def narrowed(self) -> "Chain":
         """The same network on coordinates in the rows of its first layer, where training has put its records.
@@ -79,7 +94,7 @@ class Chain:
         no more unknowns a record than it has dimensions. Any other network is given back as it is.
         """
         _, sizes, rows = torch.linalg.svd(self.weights[0], full_matrices=False)
-        count = int((sizes > _edge(sizes, self.weights[0].shape)).sum())
+        count = int((sizes > _level(sizes, self.weights[0].shape)[1]).sum())
         if count in (0, len(sizes)) or sizes[count:].square().sum() > START * sizes.square().sum():
             return self
         basis = rows[:count]
@@ -98,6 +113,15 @@ class Chain:
         return points if self.basis is None else points @ self.basis
 
 
+def _unpacked(model: nn.Sequential) -> Iterator[nn.Module]:
+    """Its layers in order, those of sequences inside it among them."""
+    for layer in model:
+        if type(layer) is nn.Sequential:
+            yield from _unpacked(layer)
+        else:
+            yield layer
+
+
 def shift(release: Weights) -> tuple[Tensor, Tensor]:
     """What a sequence's first layer takes from a record and what it divides by, `(D,)` each; else zeros and ones.
 
@@ -107,18 +131,20 @@ def shift(release: Weights) -> tuple[Tensor, Tensor]:
     shape, model = release.shape, release.model
     first = next(iter(model), None) if type(model) is nn.Sequential else None
     if not isinstance(first, (Normalize, Standardize)):
-        return torch.zeros(math.prod(shape)), torch.ones(math.prod(shape))
+        place = next((weight.device for weight in model.parameters()), None)
+        return torch.zeros(math.prod(shape), device=place), torch.ones(math.prod(shape), device=place)
     fitting = (shape,) if isinstance(first, Standardize) else ((shape[0], 1, 1), (1, 1, 1))
     if tuple(first.mean.shape) not in fitting:
         raise BadInputError(
             f"kkt: expected a network for records of shape {shape}, got a first layer with means of shape "
             f"{tuple(first.mean.shape)}."
         )
-    mean, std = (part.detach().cpu().expand(shape).flatten() for part in (first.mean, first.std))
+    mean, std = (part.detach().expand(shape).flatten() for part in (first.mean, first.std))
     return mean, std
 
 
-def _edge(sizes: Tensor, shape: tuple[int, ...]) -> float:
-    """The largest singular value of a normal matrix of that shape whose low ones are as small as these."""
+def _level(sizes: Tensor, shape: tuple[int, ...]) -> tuple[float, float]:
+    """Deviation and largest singular value of a normal matrix of that shape whose low ones are as small as these."""
     normal = torch.linalg.svdvals(torch.randn(shape, generator=torch.Generator().manual_seed(0)))
-    return float(normal[0] * sizes.quantile(LOW) / normal.quantile(LOW))
+    deviation = float(sizes.quantile(LOW) / normal.quantile(LOW))
+    return deviation, float(normal[0]) * deviation

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from divulge.attacks.base import Attack
 from divulge.attacks.reconstruction.chain import Chain
+from divulge.attacks.reconstruction.theory import departures
 from divulge.attacks.reconstruction.twice import Twice
 from divulge.errors import BadInputError
 from divulge.releases import Weights
@@ -50,8 +51,8 @@ class KKT(Attack):
 
     Fully connected networks are searched with exact slopes in closed form, many runs side by side, and in the few
     dimensions that their first layer was trained in, where these stand out; any other network whose ReLUs are modules
-    by differentiating twice. Candidates are drawn toward `[0, 1]`, where the entries of records are. Every run draws
-    its own settings, and only the attacker's loss ranks them. The search runs on the CPU.
+    by differentiating twice. Every run draws its own settings, and only the attacker's loss ranks them. The search
+    runs where the network is; what it finds is on the CPU.
 
     Args:
         candidates: of each class; twice its training records, as published.
@@ -67,6 +68,7 @@ class KKT(Attack):
         hidden: of a fully connected network, whether the layers between the first and the last are matched; they began
             at random, and little of them is the records' unless training was long. All layers of any other are.
         narrow: of a fully connected network, whether to search only in the dimensions that stand out, where some do.
+        limits: range of a record's entries, toward which candidates are drawn; None where it is not known.
     """
 
     name: ClassVar[str] = "kkt"
@@ -84,6 +86,7 @@ class KKT(Attack):
     sharpness: tuple[float, float] = (10.0, 200.0)
     hidden: bool = False
     narrow: bool = True
+    limits: tuple[float, float] | None = (0.0, 1.0)
 
     def __post_init__(self) -> None:
         if min(self.candidates, self.runs, self.steps) < 1:
@@ -95,33 +98,54 @@ class KKT(Attack):
             low, high = getattr(self, name)
             if not 0 < low <= high < math.inf:
                 raise BadInputError(f"kkt: expected a range of {name} from above 0 upward, got {low} to {high}.")
+        if self.limits is not None and not -math.inf < self.limits[0] < self.limits[1] < math.inf:
+            raise BadInputError(
+                f"kkt: expected the least and the largest entry of a record, or none where they are not known, got "
+                f"limits {self.limits[0]} to {self.limits[1]}."
+            )
 
     def run(
-        self, release: Weights, *, generator: torch.Generator, watch: Callable[[float], None] = lambda done: None
+        self,
+        release: Weights,
+        *,
+        generator: torch.Generator,
+        noise: float = 0.0,
+        watch: Callable[[float], None] = lambda done: None,
     ) -> Candidates:
         """Search; the released network stays as it is.
 
         Args:
             release: the trained network.
             generator: of everything that is drawn.
+            noise: standard deviation of what private training has added to each weight, if the adversary knows it; see
+                `divulge.attacks.reconstruction.noise.weight_noise`. The first layer's is then taken out.
             watch: called now and then with the share that is done.
 
         Raises:
-            BadInputError: a network without weights to explain, of records of another shape, or for other classes.
+            BadInputError: a network without weights to explain, of records of another shape, for other classes, or
+                with layers such as batch norm unless multipliers are free; or noise in one that is not fully connected.
         """
         if not any(weight.requires_grad for weight in release.model.parameters()):
             raise BadInputError("kkt: no weights of the network were trained, so there is nothing to explain.")
-        system = _system(release, hidden=self.hidden, narrow=self.narrow)
+        parted = departures(release.model)
+        if parted.parts and self.multipliers == "positive":
+            raise BadInputError(
+                f"kkt: {parted.told()[-1]} If it was trained with weight decay, search by the general form: "
+                "multipliers='free'."
+            )
+        system = self._system(release, noise)
+        place = system.mean.device
         targets = torch.arange(release.classes).repeat_interleave(self.candidates).expand(self.runs, -1)
         ranges = (self.lr, self.multiplier_lr, self.start)
-        lr, multiplier_lr, start = (_log_uniform(limits, self.runs, generator) for limits in ranges)
-        least, sharpness = (_uniform(getattr(self, name), self.runs, generator) for name in ("least", "sharpness"))
-        first = torch.randn(*targets.shape, math.prod(release.shape), generator=generator) * start[:, None, None]
+        lr, multiplier_lr, start = (_log_uniform(limits, self.runs, generator).to(place) for limits in ranges)
+        least, sharpness = (_uniform(limits, self.runs, generator).to(place) for limits in (self.least, self.sharpness))
+        first = torch.randn(*targets.shape, math.prod(release.shape), generator=generator)
         move = _Adam if self.optimizer == "adam" else _Momentum
-        points = move(system.inside(first))
+        points = move(system.inside(first.to(place) * start[:, None, None]))
         draw = torch.rand if self.multipliers == "positive" else torch.randn
-        multipliers = move(draw(targets.shape, generator=generator))
-        low, high = -system.mean / system.std, (1 - system.mean) / system.std
+        multipliers = move(draw(targets.shape, generator=generator).to(place))
+        targets = targets.to(place)
+        low, high = ((edge - system.mean) / system.std for edge in self.limits or (-math.inf, math.inf))
         count, restarts = targets.shape[1], 0
         for step in range(self.steps):
             # as published, a multiplier counts once for all candidates together
@@ -144,21 +168,27 @@ class KKT(Attack):
                 multipliers.again(lost)
             watch((step + 1) / self.steps)
         return Candidates(
-            (system.outside(points.at) * system.std + system.mean).view(-1, *release.shape),
-            targets.flatten(),
-            multipliers.at.flatten(),
+            (system.outside(points.at) * system.std + system.mean).view(-1, *release.shape).cpu(),
+            targets.flatten().cpu(),
+            multipliers.at.flatten().cpu(),
             torch.arange(self.runs).repeat_interleave(count),
-            losses.masked_fill(lost, torch.inf),
-            {"restarts": restarts, "dimensions": points.at.shape[2]},
+            losses.masked_fill(lost, torch.inf).cpu(),
+            {"restarts": restarts, "dimensions": points.at.shape[2], "caveats": list(parted.told())},
         )
 
-
-def _system(release: Weights, *, hidden: bool, narrow: bool) -> Chain | Twice:
-    """The equations of a network, in as few unknowns as it allows."""
-    chain = Chain.of(release, hidden=hidden)
-    if chain is None:
-        return Twice.of(release)
-    return chain.narrowed() if narrow else chain
+    def _system(self, release: Weights, noise: float) -> Chain | Twice:
+        """The equations of a network, in as few unknowns as it allows."""
+        chain = Chain.of(release, hidden=self.hidden)
+        if noise:
+            if chain is None:
+                raise BadInputError(
+                    "kkt: noise is taken out of the first layer of a fully connected ReLU network whose weights were "
+                    "all trained; this is another one. Leave noise out."
+                )
+            return chain.denoised(noise)
+        if chain is None:
+            return Twice.of(release)
+        return chain.narrowed() if self.narrow else chain
 
 
 class _Momentum:

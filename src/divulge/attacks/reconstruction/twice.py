@@ -59,8 +59,8 @@ class Twice:
 
     @classmethod
     def of(cls, release: Weights) -> "Twice":
-        """A copy of the network, on the CPU; the one released stays as it is."""
-        model = copy.deepcopy(release.model).cpu().eval()
+        """A copy of the network, where it is; the one released stays as it is."""
+        model = copy.deepcopy(release.model).eval()
         if type(model) is nn.Sequential and isinstance(model[0], (Normalize, Standardize)):
             model = model[1:]
         for parent in list(model.modules()):
