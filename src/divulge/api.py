@@ -4,13 +4,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from divulge.auditing.access import GRADIENTS, POSTERIORS, divided, releases, require_used
+from divulge.auditing.access import GRADIENTS, POSTERIORS, WEIGHTS, divided, releases, require_used
 from divulge.auditing.audit import Means, comparable, prepare
 from divulge.auditing.audit import audit as conduct
 from divulge.auditing.gradients.audit import Sharing, require_module
 from divulge.auditing.gradients.audit import prepare as prepare_sharing
+from divulge.auditing.recommenders.door import basket_defenses, require_recommender
+from divulge.auditing.recommenders.exchange import prepare as prepare_users
+from divulge.auditing.recommenders.telling import audit as audit_users
 from divulge.auditing.targets import as_target
 from divulge.data import Dataset, as_dataset, cache_root
+from divulge.data.interactions import are_interactions
 from divulge.defenses import DEFENSES, Defense
 from divulge.errors import BadInputError
 from divulge.privacy.ledger import Ledger, read
@@ -41,6 +45,7 @@ def audit(
     delta: float = 1e-5,
     classes: Sequence[str] = (),
     logits: bool | None = None,
+    query_budget: int | None = None,
     batch_sizes: Sequence[int] = (1, 4),
     training: bool | None = None,
     name: str = "",
@@ -50,19 +55,23 @@ def audit(
     progress: Progress | None = None,
     command: str = "",
 ) -> Report:
-    """Measure what a model's answers give away about who was in its training set, or its gradients about the records.
+    """Measure what a model gives away: its answers about who was in its training set, what it takes its classes for and
+    attributes of records; its weights about training records; its gradients about those of clients.
 
     Args:
         model: a `torch.nn.Module`, a fitted scikit-learn classifier, a `divulge.Endpoint`, or a function from float32
             records `(n, *shape)` to posteriors `(n, classes)`.
         members: training records of the model: a `divulge.Dataset`, a pair `(inputs, targets)`, or a
-            `torch.utils.data.Dataset`. Images in `[0, 1]`.
+            `torch.utils.data.Dataset`. Images in `[0, 1]`. Users and their items, from `divulge.data.interactions` or a
+            file of pairs, are those of a recommender, which is audited by the updates that users share.
         nonmembers: records of the same kind that it was not trained on, in any of these forms. For gradients they may
             be left out; the adversary has them, where they are given.
-        access: what others get to see: `posteriors`, whoever queries the model; `gradients`, a server of federated
-            learning that receives one step of a client, whose records it tries to rebuild; or both, in one report.
-        budget: `quick` trains nothing and takes seconds; `standard` trains 4 shadow models; `thorough` trains 16. For
-            gradients: how many records are attacked and how long is searched.
+        access: what others get to see: `posteriors`, whoever queries the model; `weights`, whoever holds the model,
+            and so the posteriors as well; `gradients`, a server of federated learning that receives one step of a
+            client, whose records it tries to rebuild; or several, in one report.
+        budget: `quick` trains nothing; `standard` trains 4 shadow models; `thorough` trains 16. They also draw up to
+            10, 20 or 200 classes, and search weights for up to 20 seconds, 3 or 20 minutes. For gradients: how many
+            records are attacked and how long is searched.
         recipe: how the model was trained, so that shadow models are trained alike; `Recipe()` if left out.
         defense: the defense it was trained under, by name or with settings; the adversary knows it.
         defenses: one or several to try on it, in the same forms, each against an adversary who does not know it and one
@@ -74,6 +83,8 @@ def audit(
         delta: at which that epsilon is stated, below one over the ledger's records.
         classes: class names in the order of their numbers.
         logits: whether the model returns logits; found out if None.
+        query_budget: how many records the model may be asked about in all. Without one, a function or an endpoint is
+            asked at most twice as much as the records take.
         batch_sizes: for gradients, how many records a client's gradient is of; each is audited by itself.
         training: for gradients, whether the clients' model is in training mode; if None, it is where the model has
             batch norm and no dropout.
@@ -107,6 +118,21 @@ def audit(
         0
     """
     doors = releases(access)
+    if are_interactions(members):
+        idle = {"recipe": recipe, "ledger": ledger, "logits": logits, "training": training}
+        require_recommender(doors, idle | {"query_budget": query_budget})
+        users = prepare_users(
+            model,
+            members,
+            budget=budget,
+            public=nonmembers,
+            defense=None if defense is None else basket_defenses(defense)[0],
+            defenses=() if defenses is None else basket_defenses(defenses),
+            title=name,
+            seed=seed,
+        )
+        call = f"divulge.audit(model, members=..., access='gradients', budget={budget!r}, seed={seed})"
+        return Report(audit_users(users, command=command or call))
     require_used({"recipe": recipe, "defense": defense, "ledger": ledger}, doors, by=POSTERIORS)
     require_used({"training": training}, doors, by=GRADIENTS)
     inside = _records("members", members, classes)
@@ -116,7 +142,9 @@ def audit(
     on_posteriors, on_gradients = divided(None if defenses is None else _several(defenses), doors)
     if GRADIENTS in doors:
         require_module(model)
-    target = as_target(model, classes=inside.classes, probe=inside.inputs[:PROBED], logits=logits, name=name)
+    target = as_target(
+        model, classes=inside.classes, probe=inside.inputs[:PROBED], logits=logits, name=name, budget=query_budget
+    )
     store = Store(Path(run_dir) if run_dir is not None else cache_root() / "runs")
     engine = engine or LocalEngine()
     subject = exchange = None
@@ -151,6 +179,7 @@ def audit(
                 on_posteriors,
                 read(ledger) if isinstance(ledger, (str, Path)) else ledger,
                 delta,
+                weights=WEIGHTS in doors,
             ),
             store=store,
             engine=engine,

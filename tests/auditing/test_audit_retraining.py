@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import divulge
-from divulge.auditing.audit import Means, comparable, estimate, prepare
+from divulge.auditing.audit import Means, comparable, prepare
+from divulge.auditing.cost import estimate
 from divulge.auditing.grid import cases
 from divulge.auditing.shadowing import ANEW, retraining
 from divulge.auditing.targets import as_target

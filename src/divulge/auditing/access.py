@@ -6,13 +6,13 @@ from typing import Any
 from divulge.defenses import Defense
 from divulge.errors import BadInputError
 
-POSTERIORS, GRADIENTS = "posteriors", "gradients"
-ACCESS = (POSTERIORS, GRADIENTS)
-"""What a person can be handed of a model and still audit it here."""
+POSTERIORS, WEIGHTS, GRADIENTS = "posteriors", "weights", "gradients"
+ACCESS = (POSTERIORS, WEIGHTS, GRADIENTS)
+"""What others can be handed of a model, and an audit can measure."""
 
 
 def releases(access: str | Sequence[str]) -> tuple[str, ...]:
-    """The releases that are named, in the order of `ACCESS`.
+    """The releases that are named, in the order of `ACCESS`; who has the weights has the posteriors as well.
 
     Args:
         access: one of `ACCESS`, several separated by commas, or a list of them.
@@ -21,16 +21,18 @@ def releases(access: str | Sequence[str]) -> tuple[str, ...]:
         BadInputError: none, or an unknown one.
 
     Example:
-        >>> releases("gradients, posteriors")
-        ('posteriors', 'gradients')
+        >>> releases("gradients, posteriors"), releases("weights")
+        (('posteriors', 'gradients'), ('posteriors', 'weights'))
     """
     named = [one.strip() for one in (access.split(",") if isinstance(access, str) else access)]
     unknown = [one for one in named if one not in ACCESS]
     if unknown or not named:
         raise BadInputError(
-            f"access: expected {' or '.join(ACCESS)}, or both separated by a comma, got "
+            f"access: expected one of {', '.join(ACCESS)}, or several separated by commas, got "
             f"{', '.join(map(repr, unknown)) or 'nothing'}."
         )
+    if WEIGHTS in named:
+        named.append(POSTERIORS)
     return tuple(one for one in ACCESS if one in named)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from divulge.attacks.membership.design import assignment
 from divulge.auditing.corpus import opened
+from divulge.auditing.subject import PRIVATE, Subject
 from divulge.auditing.train import Design, inside
 from divulge.releases import Posteriors
 from divulge.runs.step import Artifact, Context, Step
@@ -75,6 +76,13 @@ def asking_steps(asking: Asking, data: Step, *, records: int) -> Step:
     }
     settings = {"answer": asking.answer, "trained_on": asking.trained_on}
     return Step(gather, settings, {"data": data, **parts}, label="what the target answered")
+
+
+def target_answers(subject: Subject) -> Step:
+    """What the target of an audit answers about its records; asked once, however many questions build on it."""
+    target = subject.target
+    asking = Asking(target.fingerprint, subject.answered, PRIVATE[:1], (0, 0), target.release)
+    return asking_steps(asking, subject.data, records=len(subject.corpus.rows(subject.answered)))
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,23 @@
 """The main job: a target, its members and non-members in; the facts of a report out."""
 
 import datetime
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
-from importlib.metadata import version
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from divulge.auditing.corpus import Corpus, keep
-from divulge.auditing.facts import BANDS, Card, Facts, Section, Verdict
+from divulge.auditing.described import described, released
+from divulge.auditing.facts import Card, Facts, Section, Verdict
 from divulge.auditing.gradients.audit import Exchange
 from divulge.auditing.gradients.audit_evidence import gather
 from divulge.auditing.gradients.telling import outcome as told
 from divulge.auditing.grid import free
-from divulge.auditing.probes import PROBES, Outcome
+from divulge.auditing.probes import Outcome, probes
 from divulge.auditing.promise import as_in_ledger, promised
-from divulge.auditing.shadowing import require_measurable, shadow_maker, trial
-from divulge.auditing.subject import POPULATION, PRIVATE, Subject, budget
+from divulge.auditing.shadowing import require_measurable
+from divulge.auditing.subject import POPULATION, Subject, budget
 from divulge.auditing.targets import Target
 from divulge.data import Dataset, concatenate, require_disjoint
 from divulge.defenses import Defense
@@ -27,7 +25,6 @@ from divulge.errors import BadInputError
 from divulge.privacy.ledger import Ledger
 from divulge.runs.engines import Engine
 from divulge.runs.progress import Progress
-from divulge.runs.provenance import machine
 from divulge.runs.store import Store
 from divulge.training import Recipe
 
@@ -54,6 +51,7 @@ class Means:
         ledger: of the target's training, if that was private; what it promises is held against what is measured. With
             `dp-sgd` as the defense and no settings of its own, shadow models get the ledger's noise.
         delta: at which its epsilon is stated.
+        weights: whether others get to see the weights of the target, and not only its answers.
     """
 
     budget: str = "standard"
@@ -63,6 +61,7 @@ class Means:
     defenses: tuple[Defense, ...] | None = None
     ledger: Ledger | None = None
     delta: float = 1e-5
+    weights: bool = False
 
 
 def comparable(members: Dataset, nonmembers: Dataset) -> tuple[Dataset, Dataset]:
@@ -132,15 +131,20 @@ def prepare(
         progress: told about them.
 
     Raises:
-        BadInputError: members among the non-members, a query budget that allows no finding, a negative seed, or early
-            stopping without records to spare for it; a ledger that cannot be this model's, or a delta too large for it;
-            or defenses to try that cannot be tried on this target.
+        BadInputError: members among the non-members, a query budget that allows no finding, a negative seed, weights
+            of what is no torch module, or early stopping without records to spare for it; a ledger that cannot be this
+            model's, or a delta too large for it; or defenses to try that cannot be tried on this target.
     """
     plan = budget(means.budget)
     if means.seed < 0:
         raise BadInputError(f"seed: expected 0 or more, got {means.seed}.")
     promise = promised(means.ledger, delta=means.delta, members=len(members)) if means.ledger else None
     under = as_in_ledger(means.defense, means.ledger)
+    if means.weights and target.module is None:
+        raise BadInputError(
+            f"weights: expected a torch module, whose weights can be looked at, got a {target.kind}. Give the module "
+            "itself (--model file.py:factory), or audit its posteriors."
+        )
     if target.has_inputs:
         require_disjoint(members, nonmembers)
     rng = np.random.default_rng(means.seed)
@@ -175,6 +179,9 @@ def prepare(
         progress=progress,
         defenses=tried,
         promise=promise,
+        weights=means.weights,
+        given=len(members),
+        spare=_spare(target, sum(sizes)),
     )
     if means.defenses:
         require_measurable(subject)
@@ -195,6 +202,17 @@ def _affordable(target: Target, sizes: Sequence[int]) -> list[int]:
     return afforded
 
 
+def _spare(target: Target, asked: int) -> int | None:
+    """How many records the target may be asked about beyond those that it is `asked` about anyway; None for no limit.
+
+    Whoever answers elsewhere is asked for no more than twice as much, unless a budget says so.
+    """
+    release = target.release
+    if release.budget is not None:
+        return release.budget - release.queries - asked
+    return None if target.module is not None or target.estimator is not None else asked
+
+
 def audit(subject: Subject | None, *, command: str, exchange: Exchange | None = None) -> Facts:
     """Ask every question that the releases allow and put the answers together, with the worst one as the verdict.
 
@@ -207,47 +225,67 @@ def audit(subject: Subject | None, *, command: str, exchange: Exchange | None = 
         BadInputError: neither of the two.
     """
     idle: list[Card] = []
-    outcomes: list[Outcome] = []
-    if subject:
-        for cls in PROBES.classes.values():
-            probe = cls()
-            reason = probe.unable(subject)
-            if reason is None:
-                outcomes.append(probe.run(subject))
-            else:
-                idle.append(Card(cls.release, (cls.__doc__ or "").split("?")[0] + "?", "", None, 1.0, {}, reason))
-    if exchange:
-        outcomes.append(told(exchange, gather(exchange)))
+    asked_for: list[Outcome] = []
+    left: list[str] = []
+    for probe in probes() if subject else []:
+        assert subject is not None
+        if (line := probe.idle(subject)) is not None:
+            left.append(line)
+        elif (reason := probe.unable(subject)) is not None:
+            question = (type(probe).__doc__ or "").split("?")[0] + "?"
+            idle.append(Card(probe.release, question, "", None, 1.0, {}, reason))
+        else:
+            asked_for.append(probe.run(subject))
+    shared = [told(exchange, gather(exchange))] if exchange else []
+    outcomes = [*asked_for, *shared]
     asked = subject or exchange
     if asked is None:
         raise BadInputError("expected posteriors or gradients to audit, or both, got neither.")
-    worst = max(outcomes, key=lambda outcome: outcome.band or 0)
-    level = worst.band or 0
-    releases = list(dict.fromkeys(outcome.card.release for outcome in outcomes))
-    several = len(outcomes) > 1
+    ran = [outcome for outcome in outcomes if outcome.band is not None]
+    worst = max(ran, key=lambda outcome: outcome.band or 0)
+    several = len(ran) > 1
     sections: list[Section] = [section for outcome in outcomes for section in outcome.sections]
     return Facts(
         title=asked.target.name or "model",
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        released=f"{' and '.join(releases)} of a {asked.target.kind}"
+        released=f"{released(subject, exchange)} of a {asked.target.kind}"
         if asked.target.has_inputs
         else f"{worst.card.release}, given as a table",
-        verdict=Verdict(level, worst.card.sentence, worst.confidence, worst.advice),
+        verdict=Verdict(worst.band or 0, worst.card.sentence, worst.confidence, worst.advice),
         cards=[*(_card(outcome, several=several) for outcome in outcomes), *idle],
         sections=sections,
-        settings=_settings(subject, exchange) | {key: text for one in outcomes for key, text in one.settings.items()},
+        settings=described(subject, exchange) | {key: text for one in outcomes for key, text in one.settings.items()},
         assumptions=[line for outcome in outcomes for line in outcome.assumptions],
         not_tested=[
             *(line for outcome in outcomes for line in outcome.not_tested),
-            *([] if exchange else ["What gradients give away: this audit asked for posteriors only (--access)."]),
+            *left,
+            *([] if exchange else ["What gradients give away: this audit did not ask for them (--access gradients)."]),
             *([] if subject else ["Who was in the training set: this audit asked for gradients only (--access)."]),
-            *NOT_TESTED,
+            NOT_TESTED,
         ],
         references=sorted({line for outcome in outcomes for line in outcome.references}),
         command=command,
-        records=dict(outcomes[0].records),
+        records=exported(asked_for or shared),
         promise=" ".join(outcome.promise for outcome in outcomes if outcome.promise),
     )
+
+
+def exported(outcomes: Sequence[Outcome]) -> dict[str, list[Any]]:
+    """The records of the first outcome for export, beside them what others found of the same ones; empty where nothing.
+
+    Example:
+        >>> from types import SimpleNamespace as Found
+        >>> exported([Found(records={"record": ["a", "b"]}), Found(records={"record": ["b"], "right": [True]})])
+        {'record': ['a', 'b'], 'right': ['', True]}
+    """
+    columns = {name: list(values) for name, values in outcomes[0].records.items()}
+    for other in outcomes[1:]:
+        place = {record: row for row, record in enumerate(other.records.get("record", []))}
+        rows = [place.get(record) for record in columns.get("record", [])]
+        if any(row is not None for row in rows):
+            for name, values in other.records.items():
+                columns.setdefault(name, ["" if row is None else values[row] for row in rows])
+    return columns
 
 
 def _card(outcome: Outcome, *, several: bool) -> Card:
@@ -256,52 +294,7 @@ def _card(outcome: Outcome, *, several: bool) -> Card:
     return replace(outcome.card, band=outcome.band, confidence=confidence, advice=advice)
 
 
-NOT_TESTED = [
-    "What weights and representations give away.",
-    "Attacks that did not exist when this was written. A finding of nothing is no proof.",
-]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What an audit will train, if none of it is stored yet.
-
-    Args:
-        shadows: shadow models of the target.
-        retrained: models trained anew for the defenses to try.
-        seconds: how long all of it takes, about.
-    """
-
-    shadows: int
-    retrained: int
-    seconds: float
-
-
-def estimate(subject: Subject) -> Cost:
-    """What an audit will train, and how long that takes.
-
-    The time is that of two batches of one torch module, under each defense, times what there is to do; a classifier
-    that is fitted in another way is not timed.
-    """
-    maker, obstacle = shadow_maker(subject)
-    count = 0 if obstacle else subject.budget.shadows
-    if maker is None or not count:
-        return Cost(count, 0, 0.0)
-    tried = subject.retrained
-    members, pool = len(subject.corpus.parts[PRIVATE[0]]), len(subject.corpus.rows(PRIVATE))
-    seconds = _pace(subject, maker, subject.trained_under) * (count * pool / 2 + (members if tried else 0))
-    seconds += sum(_pace(subject, maker, one) for one in tried) * (count * pool / 2 + members)
-    retrained = len(tried) * (count + 1) + 1 if tried else 0
-    return Cost(count, retrained, seconds * subject.recipe.epochs)
-
-
-def _pace(subject: Subject, maker: Callable[[], nn.Module], defense: Defense | None) -> float:
-    """Seconds that one record takes in one epoch, in a second trial: what is computed but once is done by then."""
-    rows = min(2 * subject.recipe.batch_size, len(subject.corpus.rows(PRIVATE)))
-    trial(subject, maker, rows, defense=defense)
-    started = time.perf_counter()
-    trial(subject, maker, rows, defense=defense)
-    return (time.perf_counter() - started) / rows
+NOT_TESTED = "Attacks that did not exist when this was written. A finding of nothing is no proof."
 
 
 def _joined(members: Dataset, nonmembers: Dataset) -> Dataset:
@@ -317,40 +310,3 @@ def _joined(members: Dataset, nonmembers: Dataset) -> Dataset:
         for name, side in (("member", members), ("non-member", nonmembers))
     ]
     return concatenate(sides)
-
-
-def _settings(subject: Subject | None, exchange: Exchange | None) -> dict[str, str]:
-    asked = subject or exchange
-    assert asked is not None
-    settings = {
-        "model": f"{asked.target.kind}"
-        + (f", {asked.target.parameters:,} parameters" if asked.target.parameters else ""),
-    }
-    if subject:
-        settings["records"] = _records(subject)
-    settings |= {
-        "record shape": " x ".join(map(str, asked.corpus.data.shape)),
-        "classes": str(asked.corpus.data.num_classes),
-        "budget": subject.budget.name if subject else exchange.plan.name if exchange else "",
-        "seed": str(asked.seed),
-    }
-    if subject:
-        settings |= {
-            "recipe of shadow models": ", ".join(
-                f"{item.name} {getattr(subject.recipe, item.name)}" for item in fields(subject.recipe)
-            ),
-            "defense known to the adversary": str(subject.trained_under or "none"),
-            "defenses tried": ", ".join(map(str, subject.defenses)) or "none",
-        }
-    return settings | {
-        "divulge": version("divulge"),
-        "torch": torch.__version__,
-        "machine": ", ".join(f"{key} {value}" for key, value in machine().items() if key not in ("torch",)),
-        "verdict bands": ", ".join(BANDS),
-    }
-
-
-def _records(subject: Subject) -> str:
-    counts = ", ".join(f"{len(rows):,} {name}" for name, rows in subject.corpus.parts.items())
-    asked = sum(len(rows) for rows in subject.corpus.parts.values())
-    return f"{counts}, of {len(subject.corpus.data):,} given" if asked < len(subject.corpus.data) else counts

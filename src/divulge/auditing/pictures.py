@@ -14,7 +14,7 @@ def png(image: torch.Tensor, *, least: int = 96) -> str:
     """An image `(C, H, W)` in `[0, 1]` as a PNG data URI, enlarged by whole pixels to at least `least` a side."""
     factor = max(1, math.ceil(least / max(image.shape[1:])))
     pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8)
-    array = pixels[0].numpy() if len(pixels) == 1 else pixels[:3].permute(1, 2, 0).numpy()
+    array = pixels[0].numpy() if len(pixels) < 3 else pixels[:3].permute(1, 2, 0).numpy()
     picture = Image.fromarray(array)
     return _uri(picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST))
 

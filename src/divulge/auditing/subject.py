@@ -63,6 +63,9 @@ class Subject:
         trained_under: the defense the target was trained under, if it is known; shadows are trained under it too.
         defenses: defenses to try on the target.
         promise: what the ledger of its private training promises, if there is one.
+        weights: whether others get to see the weights, and not only answers.
+        given: training records that were given; the part `members` may be a sample of them.
+        spare: records that the target may be asked about beyond those of the corpus; None for no limit.
         seed: of everything drawn.
         store: where steps are kept.
         engine: what runs them.
@@ -81,6 +84,9 @@ class Subject:
     progress: Progress | None
     defenses: tuple[Defense, ...] = field(default=())
     promise: Promise | None = None
+    weights: bool = False
+    given: int = 0
+    spare: int | None = None
 
     @property
     def answered(self) -> tuple[str, ...]:

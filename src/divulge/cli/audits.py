@@ -17,7 +17,7 @@ def demo(
     """Audit a digits classifier and a face recognizer, on data that ships with a dependency."""
     from divulge.demo import run
 
-    common.say(f"Two models will be trained and audited; reports go to {out}/. About a minute on two cores.")
+    common.say(f"Two models will be trained and audited; reports go to {out}/. About two minutes on two cores.")
     for report in run(common.folder(run_dir), progress=common.progress()):
         page = report.save(out / report.facts.title.replace(" ", "-"))
         print(report)
@@ -33,8 +33,8 @@ def audit(
     access: Annotated[
         str,
         typer.Option(
-            help="What others get to see: posteriors, gradients (of a client in federated learning), or both with a "
-            "comma."
+            help="What others get to see: posteriors; weights, and so posteriors too; gradients (of a client in "
+            "federated learning); or several with commas."
         ),
     ] = "posteriors",
     model: Annotated[str | None, typer.Option(help="file.py:factory, a function that returns the model.")] = None,
@@ -43,8 +43,16 @@ def audit(
         str | None, typer.Option(help="URL of a server that speaks the Open Inference Protocol.")
     ] = None,
     endpoint_model: Annotated[str, typer.Option(help="Name of the model on that server.")] = "",
-    query_budget: Annotated[int | None, typer.Option(help="Ask about at most this many records.")] = None,
+    query_budget: Annotated[
+        int | None,
+        typer.Option(
+            help="Ask about at most this many records; else an endpoint about at most twice the records given."
+        ),
+    ] = None,
     label: Annotated[str, typer.Option(help="Name of the label column, where there are several.")] = "",
+    attributes: Annotated[
+        str, typer.Option(help="Columns to guess beyond the label, such as sex,age; a named data set has its own.")
+    ] = "",
     logits: Annotated[
         bool | None, typer.Option("--logits/--probabilities", help="What the model returns; found out if left out.")
     ] = None,
@@ -68,8 +76,9 @@ def audit(
         float | None, typer.Option(help="With --ledger: chance left out of the promise; 1e-5 if left out.")
     ] = None,
     batch_sizes: Annotated[
-        str, typer.Option(help="With --access gradients: records that a client's gradient is of, such as 1,4.")
-    ] = "1,4",
+        str | None,
+        typer.Option(help="With --access gradients: records that a client's gradient is of; 1,4 if left out."),
+    ] = None,
     mode: Annotated[
         Mode | None,
         typer.Option(help="With --access gradients: of the clients' model; training if left out, with batch norm."),
@@ -105,6 +114,7 @@ def audit(
             endpoint_model=endpoint_model,
             query_budget=query_budget,
             label=label,
+            attributes=attributes,
             logits=logits,
             budget=budget.value,
             recipe=recipe,

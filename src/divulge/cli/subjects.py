@@ -6,13 +6,15 @@ from typing import Any
 
 from divulge.api import PROBED
 from divulge.auditing import audit as auditing
-from divulge.auditing.access import GRADIENTS, POSTERIORS, divided, releases, require_used
+from divulge.auditing.access import GRADIENTS, POSTERIORS, WEIGHTS, divided, releases, require_used
 from divulge.auditing.facts import Facts
 from divulge.auditing.gradients.audit import Exchange, Sharing, require_module
 from divulge.auditing.gradients.audit import prepare as prepare_sharing
 from divulge.auditing.gradients.audit_time import expected
+from divulge.auditing.probes import probes
 from divulge.auditing.subject import Subject
 from divulge.auditing.targets import Endpoint, Target, as_target, load_model, table_target
+from divulge.cli import recommenders
 from divulge.cli.common import duration
 from divulge.data import Dataset, load
 from divulge.defenses import DEFENSES
@@ -38,6 +40,7 @@ class Options:
     endpoint_model: str
     query_budget: int | None
     label: str
+    attributes: str
     logits: bool | None
     budget: str
     recipe: Path | None
@@ -45,7 +48,7 @@ class Options:
     defenses: str | None
     ledger: Path | None
     delta: float | None
-    batch_sizes: str
+    batch_sizes: str | None
     training: bool | None
     name: str
     seed: int
@@ -54,7 +57,7 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Audit:
-    """What is audited: posteriors, gradients, or both."""
+    """What is audited: posteriors and what goes with them, gradients, or both."""
 
     subject: Subject | None
     exchange: Exchange | None
@@ -70,13 +73,15 @@ class Audit:
         return auditing.audit(self.subject, command=command, exchange=self.exchange)
 
 
-def opened(options: Options, *, store: Store, engine: Engine, progress: Progress) -> Audit:
+def opened(options: Options, *, store: Store, engine: Engine, progress: Progress) -> Audit | recommenders.UserAudit:
     """Load the model and the records, and see that they can be audited.
 
     Raises:
         BadInputError: options that contradict each other, or what loading or preparing refuses.
     """
     doors = releases(options.access)
+    if recommenders.holds_users(options.members):
+        return recommenders.opened(options, doors)
     _require_consistent(options, doors)
     spent = read(options.ledger) if options.ledger else None
     target, inside, outside = _loaded(options)
@@ -88,7 +93,7 @@ def opened(options: Options, *, store: Store, engine: Engine, progress: Progress
         exchange = prepare_sharing(
             target,
             inside,
-            Sharing(_sizes(options.batch_sizes), options.training),
+            Sharing(_sizes(options.batch_sizes or "1,4"), options.training),
             budget=options.budget,
             public=outside,
             defenses=on_gradients,
@@ -104,6 +109,7 @@ def opened(options: Options, *, store: Store, engine: Engine, progress: Progress
             on_posteriors,
             ledger=spent,
             delta=1e-5 if options.delta is None else options.delta,
+            weights=WEIGHTS in doors,
         )
         subject = auditing.prepare(target, inside, outside, means, **common)
     return Audit(subject, exchange)
@@ -112,13 +118,15 @@ def opened(options: Options, *, store: Store, engine: Engine, progress: Progress
 def _require_consistent(options: Options, doors: tuple[str, ...]) -> None:
     given = {"--recipe": options.recipe, "--defense": options.defense, "--ledger": options.ledger}
     require_used(given, doors, by=POSTERIORS)
-    require_used({"--mode": options.training}, doors, by=GRADIENTS)
+    require_used({"--mode": options.training, "--batch-sizes": options.batch_sizes}, doors, by=GRADIENTS)
     if options.delta is not None and options.ledger is None:
         raise BadInputError("--delta needs --ledger, whose epsilon is stated at it.")
     if options.model and options.endpoint:
         raise BadInputError("give either --model or --endpoint, not both.")
     if not options.model and not options.endpoint and options.weights:
         raise BadInputError("--weights needs --model, file.py:factory, whose weights these are.")
+    if not options.model and not options.endpoint and options.attributes:
+        raise BadInputError("--attributes needs --model or --endpoint: a table of answers holds no columns of records.")
     if options.endpoint and not options.endpoint_model:
         raise BadInputError("--endpoint needs --endpoint-model, the model's name on that server.")
     if options.nonmembers is None and POSTERIORS in doors:
@@ -140,7 +148,7 @@ def _loaded(options: Options) -> tuple[Target, Dataset, Dataset | None]:
         tables = Path(options.members), Path(options.nonmembers)
         target, inside, outside = table_target(*tables, logits=options.logits, name=options.name)
         return target, *auditing.comparable(inside, outside)
-    inside = load(options.members, data_dir=options.data_dir, target=options.label)
+    inside = load(options.members, **_reading(options))
     others = None
     if options.nonmembers is not None:
         inside, others = auditing.comparable(inside, _nonmembers(options, options.nonmembers, inside))
@@ -163,10 +171,16 @@ def _loaded(options: Options) -> tuple[Target, Dataset, Dataset | None]:
     return target, inside, others
 
 
+def _reading(options: Options) -> dict[str, Any]:
+    """How records are loaded."""
+    columns = [one.strip() for one in options.attributes.split(",") if one.strip()]
+    return {"data_dir": options.data_dir, "target": options.label, "attributes": columns}
+
+
 def _nonmembers(options: Options, source: str, inside: Dataset) -> Dataset:
     part = "test" if options.members == source else "train"
     try:
-        return load(source, data_dir=options.data_dir, target=options.label, part=part, like=inside)
+        return load(source, **_reading(options), part=part, like=inside)
     except BadInputError as error:
         if part == "train":
             raise
@@ -177,13 +191,10 @@ def _nonmembers(options: Options, source: str, inside: Dataset) -> Dataset:
 
 
 def _posteriors(subject: Subject) -> str:
-    cost = auditing.estimate(subject)
-    asked = sum(len(rows) for rows in subject.corpus.parts.values())
-    again = f", and {cost.retrained} models to try {', '.join(one.label for one in subject.retrained)}"
-    return (
-        f"Asking {subject.target.name} about {asked:,} records and training {cost.shadows or 'no'} shadow models"
-        f"{again if cost.retrained else ''}: about {duration(cost.seconds + 10)}, less what the run folder has already."
-    )
+    """What each question takes that can be asked."""
+    able = [one for one in probes() if one.idle(subject) is None and one.unable(subject) is None]
+    first, *others = [f"{work.words}: about {duration(work.seconds)}" for work in (one.work(subject) for one in able)]
+    return "\n".join([f"{first}, less what the run folder has already.", *(f"{line}." for line in others)])
 
 
 def _gradients(exchange: Exchange) -> str:

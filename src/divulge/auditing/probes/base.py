@@ -41,16 +41,39 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Work:
+    """What a probe is about to do.
+
+    Args:
+        words: it, as the beginning of a sentence, such as `Drawing 10 classes`.
+        seconds: how long that takes, about, if none of it is stored yet.
+    """
+
+    words: str
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Probe:
     """Base of every probe; a concrete one has a `name` and lives in a file of its own."""
 
     name: ClassVar[str] = ""
     release: ClassVar[str] = ""
     """The release it attacks."""
+    place: ClassVar[int] = 0
+    """Where its card stands among those of others, from 0."""
+
+    def idle(self, subject: Subject) -> str | None:
+        """Why the question does not arise of `subject`, as a line on what was not tested; None if it does."""
+        return None
 
     @abstractmethod
     def unable(self, subject: Subject) -> str | None:
         """Why this probe cannot ask its question of `subject`, in words; None if it can."""
+
+    @abstractmethod
+    def work(self, subject: Subject) -> Work:
+        """What `run` will do, and how long it takes."""
 
     @abstractmethod
     def run(self, subject: Subject) -> Outcome:

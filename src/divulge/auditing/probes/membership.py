@@ -8,10 +8,11 @@ import numpy as np
 
 from divulge.attacks import ATTACKS
 from divulge.attacks.membership import MembershipAttack
-from divulge.auditing.ask import Asking, Refitting, asking_steps, refit
+from divulge.auditing.ask import Refitting, refit, target_answers
 from divulge.auditing.attack import Attempt, Scene, attack, look
+from divulge.auditing.cost import estimate
 from divulge.auditing.outsider import without_model
-from divulge.auditing.probes.base import Outcome, Probe
+from divulge.auditing.probes.base import Outcome, Probe, Work
 from divulge.auditing.shadowing import retraining, shadow_maker, training
 from divulge.auditing.subject import PRIVATE, Subject
 from divulge.auditing.telling import Evidence, Tried, outcome
@@ -20,6 +21,9 @@ from divulge.metrics import score_membership
 from divulge.runs.engines import LocalEngine
 from divulge.runs.graph import execute
 from divulge.runs.step import Artifact, Step
+
+OVERHEAD = 10.0
+"""Seconds that asking and the attacks take, about."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,17 @@ class Membership(Probe):
     def unable(self, subject: Subject) -> str | None:
         """Always able: posteriors on members and non-members are what an audit starts from."""
         return None
+
+    def work(self, subject: Subject) -> Work:
+        """Asking, and training shadow models."""
+        cost = estimate(subject)
+        asked = sum(len(rows) for rows in subject.corpus.parts.values())
+        again = f", and {cost.retrained} models to try {', '.join(one.label for one in subject.retrained)}"
+        return Work(
+            f"Asking {subject.target.name} about {asked:,} records and training {cost.shadows or 'no'} shadow models"
+            f"{again if cost.retrained else ''}",
+            cost.seconds + OVERHEAD,
+        )
 
     def run(self, subject: Subject) -> Outcome:
         """Ask the target, train the shadows the budget allows, run every attack with its control, score."""
@@ -92,8 +107,7 @@ class Membership(Probe):
         no shadows.
         """
         target, data = subject.target, {"data": subject.data}
-        asking = Asking(target.fingerprint, subject.answered, ("members",), (0, 0), target.release)
-        asked = asking_steps(asking, subject.data, records=len(subject.corpus.rows(subject.answered)))
+        asked = target_answers(subject)
         maker, obstacle = shadow_maker(subject)
         count, seed = subject.budget.shadows, subject.seed + 1
         if target.refit is not None and not obstacle:
