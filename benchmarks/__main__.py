@@ -10,9 +10,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.inversion import inversions
 from benchmarks.lira import lira
 from benchmarks.measure import Row
 from benchmarks.private import private_steps
+from benchmarks.reconstruction import reconstruction
 from benchmarks.scoring import scoring
 from benchmarks.searches import searches
 from benchmarks.shadows import mlp_shadows
@@ -29,6 +31,8 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "lira": lira,
     "soteria": soteria_scores,
     "searches": searches,
+    "inversion": inversions,
+    "reconstruction": reconstruction,
 }
 
 
