@@ -24,10 +24,10 @@ from divulge.errors import BadInputError
 from divulge.models.multvae import MultVAE
 from divulge.runs.engines import LocalEngine
 from divulge.runs.graph import execute
-from divulge.runs.step import Step
+from divulge.runs.step import Artifact, Step
 from divulge.runs.store import Store
 from divulge.studies import listed, open_study
-from divulge.studies.recommender import Case, RecommenderStudy, Tried
+from divulge.studies.recommender import Case, RecommenderStudy, Tried, apart
 from divulge.training.recommender import RecommenderFederation
 
 SMALL = MultVAE(hidden=12, code=4)
@@ -135,3 +135,9 @@ def test_victims_that_do_not_go_into_groups_are_refused():
     case = Case("sum", (Tried("basket-separation"),), {"name": "secure-sum", "users": 8})
     with pytest.raises(BadInputError, match="groups of 8, got 12"):
         RecommenderStudy("title", "source", data="steam", cases=(case,), victims=12)
+
+
+def test_users_of_one_sum_count_as_one_record():
+    summed = Artifact({"precision": np.array([1.0, 1.0, 0.0, 1.0]), "union": np.array([1.0, 0.0])}, {"records": 2})
+    assert apart(summed, "precision", 2).tolist() == [1.0, 0.5]
+    assert apart(summed, "union", 2).tolist() == [1.0, 0.0]

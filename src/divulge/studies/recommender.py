@@ -175,12 +175,12 @@ class RecommenderStudy(Study):
         for case in self.cases:
             if f"{case.row}/target" in done:
                 rows += self._utility(case, done[f"{case.row}/target"])
+            together = self._defense(case).summed
             for cell in self._cells(case):
                 told, found = None if cell.adversary == "none" else cell.adversary, done[cell.key]
+                names = {metric: (f"{TRUTH}/{metric}", f"{CONTROL}/{metric}") for metric in METRICS}
                 rows += [
-                    _row(
-                        cell.row, metric, found, f"{TRUTH}/{metric}", f"{CONTROL}/{metric}", cell.tried.published, told
-                    )
+                    _row(cell.row, metric, found, *names[metric], cell.tried.published, told, together)
                     for metric in METRICS
                 ]
                 milliseconds, records = 1000 * float(found.facts["seconds"]), int(found.facts["records"])
@@ -235,16 +235,25 @@ def _row(
     control: str | None,
     published: Mapping[str, float],
     adversary: str | None,
+    together: int = 1,
 ) -> Row:
-    measured = np.asarray(artifact.arrays[own])
-    nothing = None if control is None else _finding(metric, np.asarray(artifact.arrays[control]), None, None)
-    return percent(_finding(metric, measured, nothing, adversary), row=row, published=published.get(metric))
+    nothing = None if control is None else _finding(metric, apart(artifact, control, together), None, None)
+    found = _finding(metric, apart(artifact, own, together), nothing, adversary)
+    return percent(found, row=row, published=published.get(metric))
+
+
+def apart(artifact: Artifact, name: str, together: int) -> np.ndarray:
+    """One number for each record: users whose sum is one record are found together or not at all."""
+    values = np.asarray(artifact.arrays[name])
+    if together == 1 or len(values) == artifact.facts["records"]:
+        return values
+    return values.reshape(-1, together).mean(axis=1)
 
 
 def _finding(metric: str, values: np.ndarray, control: Finding | None, adversary: str | None) -> Finding:
-    """The mean over users: its interval is exact for a share of users, and else that of the bootstrap."""
+    """The mean over records: its interval is exact for a share of them, and else that of the bootstrap."""
     told = bootstrap(np.mean, values, seed=0)
-    if metric == "whole baskets":
+    if metric == "whole baskets" and np.isin(values, (0, 1)).all():
         low, high = clopper_pearson(values.sum(), len(values))
         told = Estimate(told.value, float(low), float(high))
     return Finding(metric, *told, n=len(values), control=control, adversary=adversary)
