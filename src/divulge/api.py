@@ -61,9 +61,10 @@ def audit(
     Args:
         model: a `torch.nn.Module`, a fitted scikit-learn classifier, a `divulge.Endpoint`, or a function from float32
             records `(n, *shape)` to posteriors `(n, classes)`.
-        members: training records of the model: a `divulge.Dataset`, a pair `(inputs, targets)`, or a
-            `torch.utils.data.Dataset`. Images in `[0, 1]`. Users and their items, from `divulge.data.interactions` or a
-            file of pairs, are those of a recommender, which is audited by the updates that users share.
+        members: training records of the model: a `divulge.Dataset`, whose attributes are guessed, a pair
+            `(inputs, targets)`, or a `torch.utils.data.Dataset`. Images in `[0, 1]`. Users and their items, from
+            `divulge.data.interactions` or a file of pairs, are those of a recommender, which is audited by the updates
+            that users share.
         nonmembers: records of the same kind that it was not trained on, in any of these forms. For gradients they may
             be left out; the adversary has them, where they are given.
         access: what others get to see: `posteriors`, whoever queries the model; `weights`, whoever holds the model,

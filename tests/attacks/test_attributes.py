@@ -220,7 +220,7 @@ def two(n: int) -> np.ndarray:
         (lambda: rows(3, 2, np.nan), "NaN"),
         (lambda: Decensoring(hidden=(0,)), "widths from 1"),
         (lambda: Decensoring().run(rows(20, 2), rows(19, 2), two(20), rows(3, 2)), "20 and 19"),
-        (lambda: Decensoring().run(rows(9, 2), rows(9, 2), two(9), rows(3, 2)), "ten or more"),
+        (lambda: Decensoring().run(rows(9, 2), rows(9, 2), two(9), rows(3, 2)), "20 or more"),
         (lambda: BRIEF.run(Weights(nn.Linear(2, 2), (2,), 2), torch.ones(4, 2), two(3), torch.ones(1, 2)), "3 for 4"),
         (
             lambda: BRIEF.run(Weights(nn.Linear(2, 2), (2,), 2), torch.ones(4, 2), two(4) * 0, torch.ones(1, 2)),

@@ -100,7 +100,7 @@ def test_rows_of_a_strongly_penalized_softmax_regression_are_its_records():
 
 
 def test_what_is_no_such_model_is_refused():
-    from sklearn.linear_model import Lasso, LogisticRegression
+    from sklearn.linear_model import Lasso, LinearRegression, LogisticRegression
     from sklearn.svm import LinearSVC
 
     inputs, targets = records(), targets_of("logistic")
@@ -109,6 +109,9 @@ def test_what_is_no_such_model_is_refused():
         (LinearSVC(), "got LinearSVC"),
         (LogisticRegression(fit_intercept=False), "fit_intercept=True"),
         (LogisticRegression(l1_ratio=0.5, solver="saga", max_iter=5000), "squared penalty"),
+        (LogisticRegression(class_weight="balanced"), "class_weight='balanced'"),
+        (LogisticRegression(solver="liblinear"), "solver='liblinear'"),
+        (LinearRegression(positive=True), "positive=True"),
     ):
         with pytest.raises(BadInputError, match=told):
             LinearModel.of(estimator.fit(inputs, targets))

@@ -184,6 +184,8 @@ def test_chance_recognition_is_chance():
     assert found.top(5).low <= found.chance(5) <= found.top(5).high
     with pytest.raises(BadInputError, match="no photograph of class 40"):
         recognize(photographs[:1], torch.tensor([40]), photographs, people)
+    with pytest.raises(BadInputError, match="NaN"):
+        recognize(photographs[:1], people[:1], torch.cat([photographs[1:], photographs[:1] / 0]), people)
 
 
 def test_a_blank_drawing_names_nobody():

@@ -236,6 +236,12 @@ NOTHING = Knowledge()
             "classes from 0 to 9",
         ),
         (
+            lambda m, p: LatentInversion().run(
+                Weights(m, SHAPE, 9), knowledge=Knowledge(data=p["public"]), generator=generator()
+            ),
+            "logits of 9 classes",
+        ),
+        (
             lambda m, p: BlackBoxInversion(estimate="differences", queries=100, dimensions=None).run(
                 answering(m), shape=SHAPE, generator=generator()
             ),

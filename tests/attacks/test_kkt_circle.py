@@ -8,6 +8,8 @@ from torch import nn
 
 from divulge.attacks.reconstruction import KKT, Candidates
 from divulge.attacks.reconstruction.chain import Chain
+from divulge.attacks.reconstruction.kkt import _Adam, _Momentum
+from divulge.attacks.reconstruction.theory import Departures, departures
 from divulge.data import Dataset
 from divulge.errors import BadInputError
 from divulge.models.homogeneous import HomogeneousMLP
@@ -69,6 +71,18 @@ def test_layers_that_pass_no_scale_on_are_told_and_the_general_form_is_offered()
         "BatchNorm1d does not pass a scale on, so training without weight decay need not lead the weights to any sum "
         "over the records.",
     ]
+
+
+def test_a_shortcut_that_changes_nothing_departs_from_nothing():
+    model = nn.Sequential(nn.Linear(4, 6, bias=False), nn.Sequential(), nn.ReLU(), nn.Linear(6, 2, bias=False))
+    assert departures(model) == Departures()
+
+
+@pytest.mark.parametrize("move", [_Adam, _Momentum])
+def test_moves_are_made_where_the_points_are(move):
+    points = move(torch.zeros(2, 3, 4, device="meta"))
+    points.step(torch.ones(2, 3, 4, device="meta"), 0.1)
+    assert points.at.device.type == "meta"
 
 
 def test_an_unknown_range_draws_candidates_nowhere():

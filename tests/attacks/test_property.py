@@ -175,6 +175,11 @@ def of_two_kinds() -> list[Weights]:
     return [Weights(MLP((2 + place % 2,)).build((4,), 2, seed=0), (4,), 2) for place in range(4)]
 
 
+def standardized(*widths: int) -> list[Weights]:
+    """Fresh batch norm, which has measured nothing yet."""
+    return [Weights(nn.Sequential(nn.BatchNorm1d(width), nn.Linear(width, 2)), (width,), 2) for width in widths]
+
+
 HALF = np.array([False, True, False, True])
 
 
@@ -215,6 +220,8 @@ HALF = np.array([False, True, False, True])
             lambda: StoredStatistics().run(of_two_kinds(), HALF, of_two_kinds()),
             "store no statistics",
         ),
+        (lambda: StoredStatistics().run(standardized(3, 3, 3, 3), HALF, standardized(3)), "the same in all of them"),
+        (lambda: StoredStatistics().run(standardized(3, 3, 3, 3), HALF, standardized(4)), "one architecture"),
     ],
 )
 def test_what_cannot_be_done_is_refused(make, told):

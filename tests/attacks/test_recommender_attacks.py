@@ -194,6 +194,22 @@ def test_popular_items_are_told_from_fake_ones():
     assert precision[1] > 0.8
 
 
+def test_what_is_known_and_not_used_is_said_and_a_basket_with_fakes_is_not_claimed():
+    sharing = BasketSharing(fakes=0.5)
+    model, baskets = recommender(400).double(), users(1, 400, rate=0.08).double()
+    record, drawn = sharing.share(model, baskets, generator=seed(3))
+    assert drawn.fakes.any()
+    blind, adaptive = (
+        BasketSeparation().run(record, model, knowledge=knowledge, generator=seed())
+        for knowledge in (Knowledge(), Knowledge(defense=sharing))
+    )
+    assert torch.equal(blind.items, adaptive.items)
+    assert blind.exact
+    assert not adaptive.exact
+    assert "not used" in adaptive.facts
+    assert "not used" not in blind.facts
+
+
 @pytest.mark.parametrize("count", [1, 2, 4, 6])
 def test_a_sum_of_users_is_taken_apart(count):
     model, baskets = recommender(400).double(), users(count, 400, rate=0.08).double()

@@ -1,5 +1,7 @@
 """Noise of private training in weights: how much there is, and taking it out before a search."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -92,6 +94,13 @@ def test_noise_in_another_network_is_refused():
         KKT(steps=1).run(Weights(model, (1, 4, 4), 2), noise=0.1, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.parametrize("noise", [-0.1, math.nan, math.inf])
+def test_noise_that_is_no_deviation_is_refused(noise):
+    release = Weights(HomogeneousMLP(hidden=(5,)).build((4,), 2, seed=0), (4,), 2)
+    with pytest.raises(BadInputError, match="standard deviation of 0 or more"):
+        KKT(candidates=2, runs=1, steps=1).run(release, noise=noise, generator=torch.Generator().manual_seed(0))
+
+
 class TestNoisyDescent:
     @pytest.fixture
     def data(self) -> Dataset:
@@ -109,9 +118,11 @@ class TestNoisyDescent:
         assert not model.training
         assert torch.equal(torch.get_rng_state(), state)
         assert ended.ledger.phases == (Phase(1.0, 1e-6, 300),)
+        assert "fixed seed" in ended.ledger.caveats[0]
 
     def test_epsilon_of_full_batches_is_that_of_one_gaussian(self, data):
         ended = fit_noisily(self.network(), data, NoisyDescent(10.0, steps=25))
+        assert not ended.ledger.caveats
         assert epsilon(ended.ledger, delta=1e-3).epsilon == pytest.approx(epsilon_of(25**0.5 / 10, 1e-3), rel=1e-3)
 
     @pytest.mark.parametrize("rate", [1.0, 0.5])
@@ -128,6 +139,16 @@ class TestNoisyDescent:
             fit_noisily(model, data, NoisyDescent(1.0, steps=3, noise_seed=seed))
         assert torch.equal(one[2].weight, two[2].weight)
         assert not torch.equal(one[2].weight, other[2].weight)
+
+    def test_what_dropout_leaves_out_is_as_secret_as_the_noise(self, data):
+        masks: list[list[torch.Tensor]] = []
+        for seed in (1, 2):
+            model = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Dropout(0.5), nn.Linear(8, 2))
+            seen = list[torch.Tensor]()
+            model[2].register_forward_hook(lambda _, given, out, seen=seen: seen.append((out != 0).cpu()))
+            fit_noisily(model, data, NoisyDescent(1e-6, steps=1, noise_seed=seed))
+            masks.append(seen)
+        assert not all(torch.equal(*pair) for pair in zip(*masks, strict=True))
 
     def test_settings_out_of_range_and_broken_networks_are_refused(self, data):
         for setting in ({"noise": 0.0}, {"noise": np.inf}, {"steps": 0}, {"rate": 1.5}, {"clip": -1.0}, {"least": 0.0}):

@@ -237,7 +237,9 @@ def test_what_was_given_is_left_as_it_was(members, knowledge):
     release = remembering(members)
     ConfidenceScores().run(release, blanked)
     assert release.queries == VALUES * len(members)
+    state = np.random.get_state()[2]
     Imputation().run(blanked, knowledge=knowledge)
+    assert np.random.get_state()[2] == state
     assert torch.equal(before[0], members.inputs)
     assert torch.equal(before[1], knowledge.data.inputs)
 
@@ -309,6 +311,14 @@ def narrow() -> DecisionTreeClassifier:
         (lambda: Neurons(count=0), "count >= 1"),
         (lambda: Neurons().run([features(9)], np.zeros(9, dtype=int), [features(3)]), "two values"),
         (lambda: Neurons().run([features(9)], np.arange(9) % 2, [features(3), features(3)]), "1 and 2 entries"),
+        (
+            lambda: Neurons().run([features(9), features(9)], np.arange(9) % 3, [features(3), features(3)]),
+            "2 entries for values up to 2",
+        ),
+        (
+            lambda: Neurons().run([features(9), features(8)], np.arange(9) % 2, [features(3), features(3)]),
+            r"of \[8, 9\] known records",
+        ),
         (lambda: Neurons().run([features(9)], np.arange(8) % 2, [features(3)]), "shape \\(8,\\)"),
     ],
 )

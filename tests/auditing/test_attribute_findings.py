@@ -173,7 +173,10 @@ class TestShares:
             targets=20,
             attacks=(ChosenQueries(4), SortedWeights()),
         )
-        assert found.findings[0].value > 0.85
+        (best,) = found.findings
+        assert best.value > 0.85
+        (alone,) = [row for row in found.rows if row["attack"] == found.strongest]
+        assert best.low < alone["low"] <= alone["value"] == best.value
         assert {row["access"] for row in found.rows} == {"posteriors", "weights"}
         assert all(row["n"] == 20 and 0 <= row["control"] <= 1 for row in found.rows)
         assert found.rows[0]["queries"] == 4

@@ -1,14 +1,12 @@
-"""Networks that training steps leave, with what a defense built into them, and what their layers are read for."""
+"""Networks that training steps leave, with what a defense built into them."""
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from divulge.attacks.attributes import Overlearning
 from divulge.auditing.corpus import Corpus, keep
 from divulge.auditing.extraction import fresh, released
-from divulge.auditing.representations import INPUT, LABEL, Reading, read_attribute
 from divulge.auditing.train import Training, train
 from divulge.data import Dataset, load
 from divulge.defenses.dropout import Dropout
@@ -49,24 +47,3 @@ def test_the_released_network_answers_as_the_trained_one(corpus, defense, tmp_pa
     blank = fresh(NETWORK, (1, 8, 8), 2, seed=3, defense=defense)
     assert model.state_dict().keys() == blank.state_dict().keys()
     assert not all(torch.equal(value, blank.state_dict()[name]) for name, value in model.state_dict().items())
-
-
-@pytest.mark.parametrize("defense", [None, DROPPED])
-def test_layers_and_their_control_are_read_by_the_same_names(corpus, defense, tmp_path):
-    store = Store(tmp_path)
-    data = keep(corpus, store)
-    training = Training(NETWORK, Recipe(epochs=2, batch_size=32), ("train",), ("test",), seed=3, defense=defense)
-    target = Step(train, training, {"data": data})
-    attack = Overlearning(probes=("logistic",))
-    real, control = (Reading(NETWORK, "large", attack, 3, control=blank, defense=defense) for blank in (False, True))
-    _, read, blank = ran(
-        store,
-        target,
-        Step(read_attribute, real, {"data": data, "target": target}),
-        Step(read_attribute, control, {"data": data}),
-    )
-    assert set(blank.facts["probes"]) == {*read.facts["probes"], INPUT, LABEL}
-    truth = corpus.part("test").attributes["large"].numpy()
-    assert np.array_equal(read.arrays["truth"], truth)
-    assert (np.asarray(blank.arrays[f"guess/{INPUT}"]) == truth).mean() > 0.8, "the pixels tell the digit"
-    assert (np.asarray(blank.arrays[f"guess/{LABEL}"]) == truth).mean() < 0.7, "parity does not"

@@ -89,7 +89,7 @@ def test_every_reason_is_told(model, members, fast, monkeypatch):
         (normed, members, 10, "BatchNorm1d does not pass a scale on"),
         (frozen, members, 10, "requires_grad"),
         (model, members[:1], 10, "two members and two non-members or more, got 1 and 20"),
-        (model, members, 0.4, "enough for 100 steps of each search on this network, which needs 300 or more. Give it"),
+        (model, members, 0.4, "enough for 100 steps of each search on this network, which needs 300 or more: about"),
     ):
         reason = rebuild(network, records, others, seconds=seconds)
         assert isinstance(reason, str)

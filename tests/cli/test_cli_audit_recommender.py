@@ -42,6 +42,8 @@ def test_a_recommender_is_audited_from_a_file_of_pairs(cli, pairs):
     [
         ((), "audited by the updates that users share"),
         (("--access", "gradients", "--mode", "training"), "--mode: not used in the audit of a recommender"),
+        (("--access", "gradients", "--attributes", "sex"), "--attributes: not used in the audit of a recommender"),
+        (("--access", "gradients", "--delta", "0.1"), "--delta: not used in the audit of a recommender"),
         (("--access", "gradients", "--defenses", "fake-itens"), "the nearest is 'fake-items'"),
     ],
 )

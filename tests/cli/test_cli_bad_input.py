@@ -83,6 +83,7 @@ def bad_store(files):
 
 SHORT = INPUTS[:3], LABELS[:3]
 GOOD_ROWS = ["0.2,0.3,0.5,a"] * 12
+SECRET = [f"0.{row},{row % 3},{row % 2},{row % 2 + row // 6}" for row in range(12)]
 # what is wrong: (arguments for Python, arguments for the command line made from its files, what both must say)
 CASES = {
     "pixels of 255": (
@@ -210,6 +211,25 @@ CASES = {
         None,
         lambda f: {"members": "cifar10", "data_dir": f["empty"]},
         "cifar10",
+    ),
+    "users and items for non-members": (
+        None,
+        lambda f: {"nonmembers": written(f, "pairs.csv", "user,item\n1,2\n2,3\n")},
+        "got a table of users and items",
+    ),
+    "an attribute that is the label": (
+        None,
+        lambda f: {
+            "members": table(f, SECRET, header="a,b,c,label"),
+            "nonmembers": written(f, "others.csv", "\n".join(["a,b,c,label", *SECRET])),
+            "attributes": "c,label",
+        },
+        "label says the same as the label of every record",
+    ),
+    "attributes where gradients are shared": (
+        None,
+        lambda f: {"access": "gradients", "attributes": "a"},
+        "--attributes: used where posteriors are audited",
     ),
     "no such file": (None, lambda f: {"members": f["nowhere"]}, "nowhere"),
     "a report where a file stands": (

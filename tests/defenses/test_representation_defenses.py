@@ -1,5 +1,6 @@
 """Censoring and an information bottleneck: what their training amounts to, what they hide and where they do not."""
 
+import contextlib
 import math
 
 import numpy as np
@@ -124,6 +125,16 @@ class TestCensoring:
         data = Dataset(torch.rand(8, 8), torch.arange(8) % 2, attributes=attributes)
         with pytest.raises(BadInputError, match=message):
             defense.train(network(), data, BRIEF, seed=0)
+
+    def test_looking_for_the_layer_leaves_every_mode_as_it_was(self):
+        model = nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+        model[1].eval()
+        state = torch.get_rng_state()
+        for name, works in ((None, True), ("7", False)):
+            with contextlib.nullcontext() if works else pytest.raises(BadInputError, match="'7'"):
+                Censored(model, (8,), name, values=2, hidden=(3,), gamma=1.0, seed=0)
+            assert [layer.training for layer in model] == [True, False, True]
+        assert torch.equal(torch.get_rng_state(), state)
 
     def test_a_network_without_a_linear_layer_needs_a_name(self):
         model = nn.Sequential(nn.Flatten(), nn.ReLU())

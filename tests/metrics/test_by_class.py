@@ -42,3 +42,8 @@ def test_classes_that_only_guesses_name_are_left_out_and_a_class_never_guessed_h
 def test_what_cannot_be_scored_is_refused(labels, predictions):
     with pytest.raises(BadInputError, match="one shape"):
         f1_by_class(np.array(labels), np.array(predictions))
+
+
+def test_no_level_outside_0_to_1():
+    with pytest.raises(BadInputError, match="between 0 and 1"):
+        f1_by_class(np.array([0]), np.array([0]), confidence=95)

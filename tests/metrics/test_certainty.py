@@ -52,6 +52,9 @@ def test_several_models_are_less_sure_than_the_spread_between_them():
         lambda: right_at(np.ones(3, dtype=bool), np.ones(3), k=4),
         lambda: right_at(np.ones(3, dtype=bool), np.ones(2), k=1),
         lambda: over_models([]),
+        lambda: score_attribute(np.array([0, 1]), np.array([[np.nan, 1.0], [0.5, 0.5]]), top=()),
+        lambda: score_attribute(np.array([0, 1]), np.ones((3, 2)) / 2, top=()),
+        lambda: score_attribute(np.array([0, -1]), np.ones((2, 2)) / 2, top=()),
     ],
 )
 def test_what_cannot_be_scored_is_refused(make):

@@ -141,3 +141,11 @@ def test_users_of_one_sum_count_as_one_record():
     summed = Artifact({"precision": np.array([1.0, 1.0, 0.0, 1.0]), "union": np.array([1.0, 0.0])}, {"records": 2})
     assert apart(summed, "precision", 2).tolist() == [1.0, 0.5]
     assert apart(summed, "union", 2).tolist() == [1.0, 0.0]
+
+
+def test_as_many_users_take_part_in_a_noisy_sum_as_share_its_noise():
+    case = Case("noisy sum", (), {"name": "user-dp", "noise_multiplier": 1.0, "users": 256})
+    study = RecommenderStudy("title", "source", data="steam", cases=(case,), victims=256)
+    federation = study._federation(study._defense(case))
+    assert (federation.users, federation.sampling) == (256, "poisson")
+    assert federation.sharing.std * 256**0.5 == pytest.approx(1.0)

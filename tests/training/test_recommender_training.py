@@ -132,6 +132,16 @@ def test_a_round_by_coins_has_the_noise_and_the_mean_of_as_many_as_were_meant():
     assert any(not torch.equal(value, before[name]) for name, value in model.named_parameters())
 
 
+def test_a_round_to_which_nobody_came_is_one_of_noise():
+    generator = torch.Generator().manual_seed(0)
+    settings = RecommenderFederation(epochs=1, users=1, sharing=BasketSharing(clip=1.0), sampling="poisson")
+    assert min(len(rows) for rows in settings.drawn(len(users()), generator)) == 0
+    assert all(loss >= 0 for loss in fit_recommender(recommender(), users(), settings, seed=0))
+    total, losses = update(recommender(), users()[:0], None, clip=1.0)
+    assert len(losses) == 0
+    assert not any(one.any() for one in total.values())
+
+
 def test_a_fifth_is_hidden():
     baskets = copy.deepcopy(users())
     baskets[0] = 0

@@ -27,9 +27,9 @@ def of_table(name: str, artifact: Artifact, *, confidence: float) -> Found:
     assert control is not None
     elsewhere = _row(found, found.strongest, "non-members", head.metric)
     told = (
-        f"Who knows the rest of a training record and has the model guesses its {name}, and is right for "
-        f"{share(head.value)} of the {head.n:,} that are surest. Without the model {share(control.value)} of the "
-        "surest could be guessed anyway, from the other columns"
+        f"Whoever knows the rest of a training record and can ask the model guesses {name} right for "
+        f"{share(head.value)} of the {head.n:,} guesses that are surest. Without the model {share(control.value)} of "
+        "the surest could be guessed anyway, from the other columns"
     )
     if elsewhere is not None:
         told += (

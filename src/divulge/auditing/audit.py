@@ -263,7 +263,7 @@ def audit(subject: Subject | None, *, command: str, exchange: Exchange | None = 
             *([] if subject else ["Who was in the training set: this audit asked for gradients only (--access)."]),
             NOT_TESTED,
         ],
-        references=sorted({line for outcome in outcomes for line in outcome.references}),
+        references=sorted({one for outcome in outcomes for line in outcome.references for one in line.split("; ")}),
         command=command,
         records=exported(asked_for or shared),
         promise=" ".join(outcome.promise for outcome in outcomes if outcome.promise),

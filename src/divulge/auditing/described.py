@@ -42,7 +42,6 @@ def described(subject: Subject | None, exchange: Exchange | None) -> dict[str, s
                 f"{item.name} {getattr(subject.recipe, item.name)}" for item in fields(subject.recipe)
             ),
             "defense known to the adversary": str(subject.trained_under or "none"),
-            "defenses tried": ", ".join(map(str, subject.defenses)) or "none",
         }
     return settings | {
         "divulge": version("divulge"),

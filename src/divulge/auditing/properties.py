@@ -1,7 +1,7 @@
 """Who tells a group's share in a training set from the model: every attack, and a call for one's own records."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -125,7 +125,8 @@ class PropertyAudit:
 
     Args:
         shares: of the two worlds.
-        findings: of the attack that tells most targets apart, beside models of one world.
+        findings: of the attack that tells most targets apart, beside models of one world, with an interval that is wide
+            enough for having picked it among all.
         rows: every number as a mapping with `attack`, `access` (`posteriors` or `weights`), `queries`, `metric`,
             `value`, `low`, `high`, `n` and `control`.
         strongest: that attack.
@@ -225,5 +226,6 @@ def property_findings(
             }
         )
         if best is None or finding.value > best.value:
-            best, strongest = finding, attack.name
+            picked = accuracy(truth, found.has, confidence=1 - 0.05 / len(attacks))
+            best, strongest = replace(finding, low=picked.low, high=picked.high), attack.name
     return PropertyAudit(shares, [best] if best else [], rows, strongest)

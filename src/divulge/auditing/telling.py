@@ -160,6 +160,7 @@ def outcome(subject: Subject, evidence: Evidence) -> Outcome:
             "accuracy on members": f"{100 * accuracy[0]:.2f} %",
             "accuracy on non-members": f"{100 * accuracy[1]:.2f} %",
             "shadow models": str(evidence.shadows),
+            "defenses tried": (", ".join(map(str, subject.defenses)) if evidence.shadows else "") or "none",
             "attacks that ran": ", ".join(one.attack.name for one in evidence.tried),
             **(promise.settings if promise else {}),
         },

@@ -96,7 +96,8 @@ def rebuild(
     if steps < LEAST:
         return (
             f"The weights were not searched: {seconds:,.0f} seconds are enough for {steps} steps of each search on "
-            f"this network, which needs {LEAST} or more. Give it {seconds * LEAST / max(steps, 1):,.0f} seconds."
+            f"this network, which needs {LEAST} or more: about {seconds * LEAST / max(steps, 1):,.0f} seconds. A "
+            "larger budget searches longer (--budget)."
         )
     attack, generator = replace(plain, steps=min(steps, STEPS)), torch.Generator().manual_seed(seed)
     tried = []

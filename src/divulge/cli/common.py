@@ -41,7 +41,7 @@ def progress() -> "Progress":
 def duration(seconds: float) -> str:
     """A time as a person says it."""
     if seconds < 90:
-        return f"{seconds:.0f} seconds"
+        return "1 second" if round(seconds) == 1 else f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 

@@ -55,7 +55,11 @@ def opened(options: "Options", doors: tuple[str, ...]) -> UserAudit:
         "--mode": options.training,
         "--batch-sizes": options.batch_sizes,
         "--endpoint": options.endpoint,
+        "--endpoint-model": options.endpoint_model or None,
         "--query-budget": options.query_budget,
+        "--delta": options.delta,
+        "--label": options.label or None,
+        "--attributes": options.attributes or None,
     }
     require_recommender(doors, given)
     if not options.model:

@@ -1,5 +1,6 @@
 """From what a person typed to what is audited."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,10 +118,15 @@ def opened(options: Options, *, store: Store, engine: Engine, progress: Progress
 
 def _require_consistent(options: Options, doors: tuple[str, ...]) -> None:
     given = {"--recipe": options.recipe, "--defense": options.defense, "--ledger": options.ledger}
-    require_used(given, doors, by=POSTERIORS)
+    require_used(given | {"--attributes": options.attributes or None}, doors, by=POSTERIORS)
     require_used({"--mode": options.training, "--batch-sizes": options.batch_sizes}, doors, by=GRADIENTS)
     if options.delta is not None and options.ledger is None:
         raise BadInputError("--delta needs --ledger, whose epsilon is stated at it.")
+    if options.nonmembers is not None and recommenders.holds_users(options.nonmembers):
+        raise BadInputError(
+            "--nonmembers: expected records with labels, as the members are, got a table of users and items. Give "
+            "records, or users and their items as the members too."
+        )
     if options.model and options.endpoint:
         raise BadInputError("give either --model or --endpoint, not both.")
     if not options.model and not options.endpoint and options.weights:
@@ -149,6 +155,7 @@ def _loaded(options: Options) -> tuple[Target, Dataset, Dataset | None]:
         target, inside, outside = table_target(*tables, logits=options.logits, name=options.name)
         return target, *auditing.comparable(inside, outside)
     inside = load(options.members, **_reading(options))
+    _require_secret(inside, _columns(options))
     others = None
     if options.nonmembers is not None:
         inside, others = auditing.comparable(inside, _nonmembers(options, options.nonmembers, inside))
@@ -173,8 +180,24 @@ def _loaded(options: Options) -> tuple[Target, Dataset, Dataset | None]:
 
 def _reading(options: Options) -> dict[str, Any]:
     """How records are loaded."""
-    columns = [one.strip() for one in options.attributes.split(",") if one.strip()]
-    return {"data_dir": options.data_dir, "target": options.label, "attributes": columns}
+    return {"data_dir": options.data_dir, "target": options.label, "attributes": _columns(options)}
+
+
+def _columns(options: Options) -> list[str]:
+    """The columns that are to be guessed."""
+    return [one.strip() for one in options.attributes.split(",") if one.strip()]
+
+
+def _require_secret(records: Dataset, columns: Sequence[str]) -> None:
+    """See that the columns to guess say other things than the label."""
+    labels = records.targets.tolist()
+    for name in columns:
+        values = records.attributes[name].tolist()
+        if len(set(zip(values, labels, strict=True))) == len(set(values)) == len(set(labels)):
+            raise BadInputError(
+                f"--attributes: {name} says the same as the label of every record, which whoever guesses knows. Leave "
+                "it out."
+            )
 
 
 def _nonmembers(options: Options, source: str, inside: Dataset) -> Dataset:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from divulge.errors import BadInputError
-from divulge.metrics.intervals import Estimate
+from divulge.metrics.intervals import Estimate, tail_of
 
 
 def f1_by_class(
@@ -19,7 +19,7 @@ def f1_by_class(
         confidence: two-sided level.
 
     Raises:
-        BadInputError: shapes that differ, or no records.
+        BadInputError: shapes that differ, no records, or a level outside (0, 1).
 
     Example:
         >>> {name: f1.value for name, f1 in f1_by_class(np.array([0, 0, 3, 3]), np.array([0, 3, 3, 3])).items()}
@@ -28,10 +28,10 @@ def f1_by_class(
     labels, predictions = np.asarray(labels), np.asarray(predictions)
     if labels.ndim != 1 or labels.shape != predictions.shape or not len(labels):
         raise BadInputError(
-            f"expected labels and predictions of one shape (N,), N at least 1, got {labels.shape} and "
+            f"f1_by_class: expected labels and predictions of one shape (N,), N at least 1, got {labels.shape} and "
             f"{predictions.shape}."
         )
-    n, tail = len(labels), (1 - confidence) / 2
+    n, tail = len(labels), tail_of(confidence)
     draw = np.random.default_rng(seed)
     found = {}
     for value in np.unique(labels).tolist():

@@ -85,7 +85,21 @@ def score_attribute(
         top: how many of the most certain; those beyond `n` are left out.
         adversary: `blind`, `adaptive` or `oracle` where a defense is involved.
         confidence: two-sided level of the intervals; higher for an attack that was picked among several.
+
+    Raises:
+        BadInputError: probabilities that are not finite or of other records, or a negative truth.
     """
+    for told in (probabilities, *([] if control is None else [control])):
+        if told.ndim != 2 or len(told) != len(truth) or not np.isfinite(told).all():
+            raise BadInputError(
+                f"score_attribute: expected finite probabilities of each value for {len(truth)} records, got shape "
+                f"{told.shape}{'' if np.isfinite(told).all() else ' with NaN'}."
+            )
+    if len(truth) and truth.min() < 0:
+        raise BadInputError(
+            f"score_attribute: expected values numbered from 0, got {truth.min()}. Leave out records whose value is "
+            "unknown."
+        )
     found = _scores(truth, probabilities, value, top, confidence)
     other = _scores(truth, control, value, top, confidence) if control is not None else {}
     return [

@@ -44,7 +44,7 @@ def clopper_pearson(
     k, n = np.broadcast_arrays(np.asarray(k, dtype=np.float64), np.asarray(n, dtype=np.float64))
     if not np.all((k >= 0) & (k <= n)):
         raise BadInputError("clopper_pearson: expected 0 <= k <= n; a count of successes is outside its trials.")
-    tail = _tail(confidence)
+    tail = tail_of(confidence)
     some, short = k > 0, k < n
     low = np.where(some, betaincinv(np.where(some, k, 1.0), n - k + 1, tail), 0.0)
     high = np.where(short, betaincinv(k + 1, np.where(short, n - k, 1.0), 1 - tail), 1.0)
@@ -82,12 +82,17 @@ def bootstrap(
         raise BadInputError(f"bootstrap: expected arrays of one length, got {[len(array) for array in arrays]}.")
     rng = np.random.default_rng(seed)
     draws = [statistic(*(array[rows] for array in arrays)) for rows in rng.integers(n, size=(resamples, n))]
-    tail = _tail(confidence)
+    tail = tail_of(confidence)
     low, high = np.quantile(draws, [tail, 1 - tail])
     return Estimate(float(statistic(*arrays)), float(low), float(high))
 
 
-def _tail(confidence: float) -> float:
+def tail_of(confidence: float) -> float:
+    """What lies on either side of a two-sided interval of that level.
+
+    Raises:
+        BadInputError: a level outside (0, 1).
+    """
     if not 0 < confidence < 1:
         raise BadInputError(f"confidence: expected a level between 0 and 1, such as 0.95, got {confidence}.")
     return (1 - confidence) / 2

@@ -75,8 +75,10 @@ def named(alike: Tensor, targets: Tensor, people: Tensor) -> Recognition:
         people: whom each photograph shows `(n,)`, every one of `targets` among them.
 
     Raises:
-        BadInputError: somebody of whom there is no photograph.
+        BadInputError: somebody of whom there is no photograph, or likeness that is not finite.
     """
+    if not alike.isfinite().all():
+        raise BadInputError("recognize: a drawing or a photograph holds NaN or infinity, and is like nothing.")
     known = people.unique()
     if missing := sorted(set(targets.tolist()) - set(known.tolist())):
         raise BadInputError(f"recognize: no photograph of class {missing[0]}. Hold some records of every class back.")

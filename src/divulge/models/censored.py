@@ -52,10 +52,13 @@ class Censored(nn.Module):
                 f"censoring: expected the name of a layer, got {got}. There are: {', '.join(filter(None, modules))}."
             )
         self.before, self.layer = layer is None, linear[-1] if layer is None else layer
-        mode = inner.training
-        with torch.no_grad():
-            width = self._answer(inner.eval(), torch.zeros(2, *shape))[1].shape[1]
-        inner.train(mode)
+        modes = {module: module.training for module in inner.modules()}
+        try:
+            with torch.no_grad(), seeded(seed):
+                width = self._answer(inner.eval(), torch.zeros(2, *shape))[1].shape[1]
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
         with seeded(seed):
             parts: list[nn.Module] = []
             for size in hidden:

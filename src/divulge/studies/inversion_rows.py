@@ -9,7 +9,7 @@ from torch import Tensor
 
 from divulge.auditing.corpus import Corpus
 from divulge.data import Dataset
-from divulge.metrics import Estimate, Finding, accuracy, bootstrap
+from divulge.metrics import Estimate, Finding, bootstrap, over_repeats
 from divulge.metrics.images import psnr, ssim
 from divulge.metrics.recognition import Recognition, recognize
 from divulge.privacy import accounting
@@ -123,15 +123,14 @@ class Photographs:
 
 
 def accuracies(row: str, trained: Sequence[Artifact], published: Mapping[str, float], *, each: int) -> list[Row]:
-    """How well networks of several seeds classify, and what private ones promise."""
-    inside = np.concatenate([np.asarray(target.arrays["members"])[0] for target in trained])
-    right = np.concatenate(
+    """How well networks of several seeds, all trained on the same photographs, classify; what private ones promise."""
+    inside = np.asarray(trained[0].arrays["members"])[0]
+    right = np.stack(
         [np.asarray(target.arrays["logits"])[0].argmax(axis=1) == target.arrays["labels"] for target in trained]
     )
     rows = []
     for metric, mask in (("training accuracy", inside), ("validation accuracy", ~inside)):
-        estimate = accuracy(np.ones(int(mask.sum()), dtype=bool), right[mask])
-        finding = Finding(metric, *estimate, n=int(mask.sum()))
+        finding = Finding(metric, *over_repeats(right[:, mask]), n=int(mask.sum()))
         rows.append(percent(finding, row=row, published=published.get(metric)))
     if "ledger" in trained[0].facts:
         ledger = Ledger.from_dict(trained[0].facts["ledger"][0])

@@ -204,12 +204,11 @@ class RecommenderStudy(Study):
             yield Row(case.row, metric, "1", None, spent, None, None, users, None, None)
 
     def _federation(self, defense: BasketDefense) -> RecommenderFederation:
-        """Where only sums are seen, users are drawn by coins, which hides who took part."""
+        """Where only noisy sums are seen, users are drawn by coins, as many in the mean as the noise is shared by."""
         sharing = defense.sharing
-        summed = sharing.std > 0 and defense.summed > 1
-        return RecommenderFederation(
-            epochs=self.epochs, sharing=sharing, sampling="poisson" if summed else "shuffled", users=128
-        )
+        if sharing.std > 0 and defense.summed > 1:
+            return RecommenderFederation(self.epochs, defense.summed, sharing=sharing, sampling="poisson")
+        return RecommenderFederation(self.epochs, sharing=sharing)
 
     def _defense(self, case: Case) -> BasketDefense:
         return BASKET_DEFENSES.make(case.defense, where=self.title)

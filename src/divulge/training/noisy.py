@@ -14,6 +14,7 @@ from divulge.models.layers import measure
 from divulge.privacy.ledger import Ledger, Phase
 from divulge.training.private.bound import Bound
 from divulge.training.private.gradients import Gradients
+from divulge.training.private.loop import reseeded
 from divulge.training.private.noise import Secret, add_noise
 from divulge.training.private.sampling import drawn
 from divulge.training.private.settings import Privacy
@@ -102,13 +103,14 @@ def fit_noisily(
     bound, secret = Bound(privacy, descent.noise, batch), Secret(descent.noise_seed)
     gradients = Gradients(model, data, recipe, privacy, torch.device("cpu"))
     weights: list[Tensor] = gradients.parameters
-    spread = 0.0
+    spread, dropped = 0.0, 0
     with seeded(0), torch.no_grad():
         for step in range(descent.steps):
             draw = secret.at(step)
             rows = drawn(plan, batch, len(data), step, generator=draw, seed=0)
             with torch.enable_grad():
-                sums = gradients(rows, bound, torch.Generator().manual_seed(step)).sums
+                total = gradients(rows, bound, reseeded(draw))
+            sums, dropped = total.sums, dropped + total.dropped
             add_noise(sums, bound.noise, draw)
             norm = float(torch.stack(torch._foreach_norm(sums)).norm())
             if not math.isfinite(norm):
@@ -122,5 +124,6 @@ def fit_noisily(
             spread += (rate * bound.noise) ** 2
             watch(step + 1)
     model.eval()
-    ledger = Ledger(len(data), (Phase(plan.sampling_rate, descent.noise, descent.steps),))
+    phase = Phase(plan.sampling_rate, descent.noise, descent.steps)
+    ledger = Ledger(len(data), (phase,), fixed_noise_seed=descent.noise_seed is not None, dropped=dropped)
     return NoisyDescended(ledger, math.sqrt(spread))

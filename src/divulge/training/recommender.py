@@ -126,6 +126,9 @@ def update(
         BadInputError: clipping of parameters outside of linear layers that are called once.
     """
     learned = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not len(baskets):
+        # a round of coins to which nobody came is still a round, of noise alone
+        return {name: torch.zeros_like(p) for name, p in learned.items()}, baskets.new_zeros(0)
     calls: dict[str, list[tuple[Tensor, Tensor]]] = {}
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
     hooks = [

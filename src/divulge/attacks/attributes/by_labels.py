@@ -60,4 +60,4 @@ class ByLabels(BlankAttack):
 def _learner() -> Any:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    return HistGradientBoostingClassifier(max_iter=50, early_stopping=False)
+    return HistGradientBoostingClassifier(max_iter=50, early_stopping=False, random_state=0)

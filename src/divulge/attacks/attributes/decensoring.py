@@ -11,6 +11,9 @@ from divulge.attacks.base import Attack
 from divulge.errors import BadInputError
 from divulge.releases import Representation
 
+LEAST = 20
+"""Records that a map is learned from: a tenth of them, two at least, tells when to stop."""
+
 
 @dataclass(frozen=True)
 class Decensoring(Attack):
@@ -48,16 +51,16 @@ class Decensoring(Attack):
             release: the censored representation of the records to guess.
 
         Raises:
-            BadInputError: representations of different records, fewer than ten, or what `Overlearning` refuses.
+            BadInputError: representations of different records, fewer than 20, or what `Overlearning` refuses.
         """
         from sklearn.neural_network import MLPRegressor
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
-        if len(known) != len(clear) or len(known) < 10:
+        if len(known) != len(clear) or len(known) < LEAST:
             raise BadInputError(
-                f"decensoring: expected both representations of the same records, ten or more, got {len(known)} and "
-                f"{len(clear)}."
+                f"decensoring: expected both representations of the same records, {LEAST} or more, got "
+                f"{len(known)} and {len(clear)}."
             )
         wanted = StandardScaler().fit_transform(clear.values)
         regressor = MLPRegressor(

@@ -21,7 +21,7 @@ class Imputation(BlankAttack):
     are averaged.
 
     Args:
-        seed: of the forest.
+        seed: of the forest and of boosting.
     """
 
     name: ClassVar[str] = "imputation"
@@ -63,5 +63,5 @@ def _learners(seed: int) -> list[Any]:
     return [
         make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300)),
         RandomForestClassifier(200, min_samples_leaf=2, random_state=seed),
-        HistGradientBoostingClassifier(max_iter=50, early_stopping=False),
+        HistGradientBoostingClassifier(max_iter=50, early_stopping=False, random_state=seed),
     ]

@@ -92,6 +92,12 @@ def _require(known: Sequence[Representation], attribute: np.ndarray, release: Se
             f"neurons: expected two values of the attribute or more among the known records, numbered from 0, got "
             f"{np.unique(attribute)[:5].tolist()}."
         )
+    counts = [{len(part) for part in parts} for parts in (known, release)]
+    if any(len(count) > 1 for count in counts) or (len(known) > 1 and attribute.max() >= len(known)):
+        raise BadInputError(
+            f"neurons: expected an entry for each value, each of the same records; got {len(known)} entries for values "
+            f"up to {attribute.max()}, of {sorted(counts[0])} known records and {sorted(counts[1])} to guess."
+        )
 
 
 def _curve() -> Any:

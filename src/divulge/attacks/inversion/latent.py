@@ -91,7 +91,7 @@ class LatentInversion(InversionAttack):
 
         Raises:
             BadInputError: a class that the model does not have, no public records or some of another shape, or a
-                network without a linear layer.
+                network without a linear layer or with other classes than the release says.
         """
         public, wanted = knowledge.data, wanted_classes(classes, release.classes)
         if public is None or public.shape != release.shape:
@@ -101,8 +101,8 @@ class LatentInversion(InversionAttack):
             )
         model = copy.deepcopy(release.model).cpu().eval().requires_grad_(False)
         where = self._prior(public, generator)
+        usual, spread = _given(model, public.inputs, release.classes)
         judges = [model, *_students(model, public, self.students, generator)]
-        usual, spread = _given(model, public.inputs)
         knows = getattr(knowledge.defense, "in_training", False)
         costs: list[Cost] = [self.cost]
         if knows:
@@ -169,13 +169,17 @@ def _watched(model: nn.Module, records: Tensor) -> tuple[Tensor, Tensor]:
         logits = model(records)
     finally:
         hook.remove()
+    if not seen:
+        raise BadInputError("lomma: the last linear layer of the network takes no part in its answer.")
     return seen[-1], logits
 
 
-def _given(model: nn.Module, records: Tensor) -> tuple[Tensor, Tensor]:
+def _given(model: nn.Module, records: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     """Mean of what public records give the last layer, and their mean squared distance from it."""
     with torch.no_grad():
-        given, _ = _watched(model, records)
+        given, logits = _watched(model, records)
+    if logits.ndim != 2 or logits.shape[1] != classes:
+        raise BadInputError(f"lomma: expected logits of {classes} classes, got shape {tuple(logits.shape)}.")
     mean = given.mean(dim=0)
     return mean, (given - mean).square().sum(dim=1).mean().clamp_min(1e-12)
 

@@ -120,18 +120,25 @@ class StoredStatistics(PropertyAttack):
         """Tell the world of each target; see `PropertyAttack`.
 
         Raises:
-            BadInputError: too few shadow models, or networks that store nothing.
+            BadInputError: too few shadow models, or networks that store nothing, nothing that differs, or not alike.
         """
         self.require(shadows, has, targets)
         stored = [
             [value.flatten() for value in one.model.buffers() if value.is_floating_point()]
             for one in (*shadows, *targets)
         ]
+        if len({tuple(part.shape for part in parts) for parts in stored}) != 1:
+            raise BadInputError("stored-statistics: expected networks of one architecture, got several.")
         if not stored[0]:
             raise BadInputError("stored-statistics: the networks store no statistics of their records (no buffers).")
         features = torch.stack([torch.cat(parts) for parts in stored]).double().numpy()
         known = features[: len(shadows)]
         varied = known.std(axis=0) > 0
+        if not varied.any():
+            raise BadInputError(
+                "stored-statistics: what the shadow models store is the same in all of them, and so no statistic of "
+                "their records. Take an attack that reads weights."
+            )
         scores = discriminant(known[:, varied], has, features[len(shadows) :, varied])
         return PropertyGuesses(scores)
 

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,12 @@ class Baskets:
 
 @dataclass(frozen=True)
 class RecommenderAttack(Attack):
-    """Base of every attack on a recommender; a concrete one has a `name` and writes `read`."""
+    """Base of every attack on a recommender; a concrete one has a `name` and writes `read`.
+
+    One that does nothing with a defense it is told of does not `adapt`, and says so in its facts.
+    """
+
+    adapts: ClassVar[bool] = False
 
     @property
     def each(self) -> int:
@@ -82,7 +87,12 @@ class RecommenderAttack(Attack):
                 f"got {records[0].classes} logits for a record of shape {records[0].shape}."
             )
         if knowledge.randomness is None:
-            return self.read(records, model, knowledge=knowledge, generator=generator)
+            found = self.read(records, model, knowledge=knowledge, generator=generator)
+            if knowledge.defense is None or self.adapts:
+                return found
+            # with items known to be fake in it, no basket is the user's own
+            exact = found.exact and not knowledge.defense.fakes
+            return replace(found, exact=exact, facts={**found.facts, "not used": "what the defense is"})
         drawn = list(knowledge.randomness)
         if len(drawn) != len(records) or knowledge.defense is None:
             raise BadInputError(

@@ -56,6 +56,7 @@ class BasketClosedForm(RecommenderAttack):
     """
 
     name: ClassVar[str] = "basket-closed-form"
+    adapts: ClassVar[bool] = True
 
     tolerance: float = 1e-3
 

@@ -25,6 +25,7 @@ class BasketRounds(RecommenderAttack):
     """
 
     name: ClassVar[str] = "basket-rounds"
+    adapts: ClassVar[bool] = True
 
     rounds: int = 4
 

@@ -51,7 +51,8 @@ class LinearModel:
         """A fitted scikit-learn LogisticRegression, LinearRegression or Ridge with the default penalty.
 
         Raises:
-            BadInputError: another estimator, one without an intercept, or another penalty.
+            BadInputError: another estimator, one without an intercept, another penalty, or weights of classes, a solver
+                or signs under which other equations hold at the minimum.
         """
         name = type(estimator).__name__
         if name not in ("LogisticRegression", "LinearRegression", "Ridge"):
@@ -62,6 +63,16 @@ class LinearModel:
             raise BadInputError(
                 "informed: expected a model with an intercept, whose equation tells how much the record weighs. Fit it "
                 "with fit_intercept=True."
+            )
+        unlike = {
+            "class_weight": getattr(estimator, "class_weight", None) is not None,
+            "solver": getattr(estimator, "solver", None) == "liblinear",
+            "positive": getattr(estimator, "positive", False),
+        }
+        if changed := [f"{setting}={getattr(estimator, setting)!r}" for setting, is_set in unlike.items() if is_set]:
+            raise BadInputError(
+                f"informed: expected a sum of unweighted losses with a free intercept and weights of any sign, got "
+                f"{' and '.join(changed)}: its minimum meets other equations."
             )
         penalty = 0.0
         if name == "LogisticRegression":

@@ -123,8 +123,11 @@ class KKT(Attack):
 
         Raises:
             BadInputError: a network without weights to explain, of records of another shape, for other classes, or
-                with layers such as batch norm unless multipliers are free; or noise in one that is not fully connected.
+                with layers such as batch norm unless multipliers are free; or noise in one that is not fully
+                connected, or below 0.
         """
+        if not 0 <= noise < math.inf:
+            raise BadInputError(f"kkt: expected noise as a finite standard deviation of 0 or more, got {noise}.")
         if not any(weight.requires_grad for weight in release.model.parameters()):
             raise BadInputError("kkt: no weights of the network were trained, so there is nothing to explain.")
         parted = departures(release.model)
@@ -215,7 +218,7 @@ class _Adam(_Momentum):
     def __init__(self, at: Tensor) -> None:
         super().__init__(at)
         self.spread = torch.zeros_like(at)
-        self.steps = torch.zeros(len(at), *(1 for _ in at.shape[1:]))
+        self.steps = at.new_zeros(len(at), *(1 for _ in at.shape[1:]))
 
     def again(self, runs: Tensor) -> None:
         super().again(runs)

@@ -72,7 +72,7 @@ def departures(model: nn.Module) -> Departures:
             if layer.bias is not None and not first:
                 biases.append(name)
             first = False
-        elif not isinstance(layer, PLAIN) and next(layer.children(), None) is None:
+        elif not isinstance(layer, (*PLAIN, nn.Sequential)) and next(layer.children(), None) is None:
             parts.append(type(layer).__name__)
     return Departures(tuple(biases), tuple(dict.fromkeys(parts)))
 

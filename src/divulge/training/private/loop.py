@@ -100,7 +100,7 @@ def fit_private(
         for step in range(progress.step, plan.steps):
             generator = secret.at(step)
             rows = drawn(plan, recipe.batch_size, len(data), step, generator=generator, seed=seed)
-            total = gradients(rows, bound, _reseeded(generator))
+            total = gradients(rows, bound, reseeded(generator))
             add_noise(total.sums, bound.noise, generator)  # once a batch, and to an empty one too
             for parameter, noisy in zip(parameters, total.sums, strict=True):
                 parameter.grad = noisy.div_(recipe.batch_size)  # the expected size: that of this batch is private
@@ -136,7 +136,7 @@ def _settings(model: nn.Module, data: Dataset, recipe: Recipe, privacy: Privacy,
     return canonical(facts)
 
 
-def _reseeded(secret: np.random.Generator) -> torch.Generator:
+def reseeded(secret: np.random.Generator) -> torch.Generator:
     """The generator of a step's augmentation; the global state, which dropout draws from, is seeded likewise.
 
     Both draw by place in the batch, where one record more moves all after it. Only what nobody can foresee makes such a
