@@ -15,9 +15,8 @@ needed = pytest.mark.skipif(not installed(), reason="needs the recognizer extra"
 
 
 @needed
-@pytest.mark.data
-def test_people_it_never_saw_are_told_apart(data_dir):
-    faces = load("orl", data_dir=data_dir)
+def test_people_it_never_saw_are_told_apart():
+    faces = load("orl")
     first = torch.tensor([int((faces.targets == person).nonzero()[0]) for person in range(6)])
     drawn, known = embeddings(faces.inputs[first]), embeddings(faces.inputs[first + 1])
     assert drawn.shape == (6, 128)

@@ -17,7 +17,7 @@ def demo(
     """Audit a digits classifier and a face recognizer, on data that ships with a dependency."""
     from divulge.demo import run
 
-    common.say(f"Two models will be trained and audited; reports go to {out}/. About two minutes on two cores.")
+    common.say(f"Two models will be trained and audited; reports go to {out}/. A few minutes on two cores.")
     for report in run(common.folder(run_dir), progress=common.progress()):
         page = report.save(out / report.facts.title.replace(" ", "-"))
         print(report)
